@@ -1,4 +1,4 @@
-"""Errors that a user can cause and can fix; each is one line that names the thing, value and rule."""
+"""Errors that a user can cause and fix; each is one line that names thing, value and rule."""
 
 
 class Mono3dError(Exception):

@@ -1,0 +1,103 @@
+"""Corners and hulls of 3D boxes, and boxes from one coordinate frame in the other.
+
+A yaw-only box stays yaw-only when the frame changes: its forward axis is rotated and projected on
+the new ground plane. For cameras pitched by a few degrees the error is second order.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mono3d.geometry.camera import MIN_DEPTH_M, project
+
+# Corner signs along (length, height, width): bottom face first (camera y points down).
+_CORNER_SIGNS = (
+    (1, 1, 1), (1, 1, -1), (-1, 1, -1), (-1, 1, 1),
+    (1, -1, 1), (1, -1, -1), (-1, -1, -1), (-1, -1, 1),
+)  # fmt: skip
+BOX_EDGES = (
+    (0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7),
+)  # fmt: skip
+"""Pairs of corners that make the twelve edges, for hulls and drawings."""
+_EDGE_SAMPLES = 9
+
+
+def forward_cam(yaw: Float[Tensor, "*n"]) -> Float[Tensor, "*n 3"]:
+    """Unit vector of the heading in the camera frame."""
+    return torch.stack([yaw.cos(), torch.zeros_like(yaw), -yaw.sin()], dim=-1)
+
+
+def forward_bev(yaw: Float[Tensor, "*n"]) -> Float[Tensor, "*n 3"]:
+    """Unit vector of the heading in the bev frame."""
+    return torch.stack([yaw.cos(), yaw.sin(), torch.zeros_like(yaw)], dim=-1)
+
+
+def corners_cam(
+    centers: Float[Tensor, "*n 3"], dims_hwl: Float[Tensor, "*n 3"], yaw: Float[Tensor, "*n"]
+) -> Float[Tensor, "*n 8 3"]:
+    """The eight corners of camera-frame boxes, bottom face first, front right corner first."""
+    signs = torch.tensor(_CORNER_SIGNS, dtype=centers.dtype, device=centers.device) / 2
+    along, down, across = (signs * dims_hwl[..., None, [2, 0, 1]]).unbind(-1)
+    cos, sin = yaw.cos()[..., None], yaw.sin()[..., None]
+    local = torch.stack([along * cos + across * sin, down, -along * sin + across * cos], dim=-1)
+    return centers[..., None, :] + local
+
+
+def corners_bev(
+    centers: Float[Tensor, "*n 3"], dims_hwl: Float[Tensor, "*n 3"], yaw: Float[Tensor, "*n"]
+) -> Float[Tensor, "*n 8 3"]:
+    """The eight corners of bev-frame boxes, in the order of `corners_cam` (bottom face first)."""
+    signs = torch.tensor(_CORNER_SIGNS, dtype=centers.dtype, device=centers.device) / 2
+    along, down, across = (signs * dims_hwl[..., None, [2, 0, 1]]).unbind(-1)
+    cos, sin = yaw.cos()[..., None], yaw.sin()[..., None]
+    local = torch.stack([along * cos + across * sin, along * sin - across * cos, -down], dim=-1)
+    return centers[..., None, :] + local
+
+
+def hull_2d(
+    corners: Float[Tensor, "*n 8 3"],
+    projection: Float[Tensor, "*#n 3 4"],
+    image_size: tuple[int, int],
+) -> tuple[Float[Tensor, "*n 4"], Bool[Tensor, "*n"]]:
+    """Image box (left, top, right, bottom) of what of a cuboid lies before the camera.
+
+    The twelve edges are sampled, so a box that crosses the camera plane gets the hull of its
+    visible part; points behind MIN_DEPTH_M do not count.
+
+    Args:
+        corners: From `corners_cam`.
+        projection: Of the same camera.
+        image_size: Height and width in pixels; the hull is clipped to it.
+
+    Returns:
+        The clipped hull, and whether any of it lies inside the image.
+    """
+    height, width = image_size
+    edges = torch.tensor(BOX_EDGES, device=corners.device)
+    start, end = corners[..., edges[:, 0], None, :], corners[..., edges[:, 1], None, :]
+    share = torch.linspace(0, 1, _EDGE_SAMPLES, dtype=corners.dtype, device=corners.device)
+    points = (start + (end - start) * share[:, None]).flatten(-3, -2)
+    in_front = points[..., 2] > MIN_DEPTH_M
+    pixels = project(points, projection[..., None, :, :])
+    infinity = torch.full_like(pixels, torch.inf)
+    low = torch.where(in_front[..., None], pixels, infinity).amin(-2)
+    high = torch.where(in_front[..., None], pixels, -infinity).amax(-2)
+    limit = corners.new_tensor([width, height])
+    low, high = low.clamp(min=0).minimum(limit), high.minimum(limit).clamp(min=0)
+    return torch.cat([low, high], dim=-1), (high > low).all(-1) & in_front.any(-1)
+
+
+def yaw_bev_from_cam(
+    yaw: Float[Tensor, "*n"], bev_from_cam: Float[Tensor, "*#n 4 4"]
+) -> Float[Tensor, "*n"]:
+    """Heading in the bev frame of boxes whose heading is known in the camera frame."""
+    forward = (bev_from_cam[..., :3, :3] @ forward_cam(yaw)[..., None])[..., 0]
+    return torch.atan2(forward[..., 1], forward[..., 0])
+
+
+def yaw_cam_from_bev(
+    yaw: Float[Tensor, "*n"], cam_from_bev: Float[Tensor, "*#n 4 4"]
+) -> Float[Tensor, "*n"]:
+    """Heading in the camera frame (rotation_y) of boxes whose heading is known in the bev frame."""
+    forward = (cam_from_bev[..., :3, :3] @ forward_bev(yaw)[..., None])[..., 0]
+    return torch.atan2(-forward[..., 2], forward[..., 0])

@@ -1,0 +1,54 @@
+"""Pinhole camera. Camera frame: x right, y down, z forward, metres; image: u right, v down, px.
+
+Depth is the camera-frame z. A projection is a general 3x4 matrix whose last row is (0, 0, 1, t):
+KITTI's P2 has t = 3 mm, so pixels are divided by z + t while z stays the depth; both directions
+here use the whole matrix and are exact inverses of each other.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+MIN_DEPTH_M = 0.1
+
+
+def project(
+    points_cam: Float[Tensor, "*n 3"], projection: Float[Tensor, "*#n 3 4"]
+) -> Float[Tensor, "*n 2"]:
+    """Project points to pixels; the divisor is clamped to MIN_DEPTH_M, so nothing divides by 0."""
+    uvw = (projection[..., :3] @ points_cam[..., None])[..., 0] + projection[..., 3]
+    return uvw[..., :2] / uvw[..., 2:].clamp(min=MIN_DEPTH_M)
+
+
+def unproject(
+    pixels: Float[Tensor, "*n 2"],
+    depth_m: Float[Tensor, "*n"],
+    projection: Float[Tensor, "*#n 3 4"],
+) -> Float[Tensor, "*n 3"]:
+    """The camera-frame point at a pixel and a depth z; exact for any affine camera matrix."""
+    scale = depth_m * projection[..., 2, 2] + projection[..., 2, 3]
+    right = pixels * scale[..., None] - projection[..., :2, 3]
+    right = right - projection[..., :2, 2] * depth_m[..., None]
+    xy = torch.linalg.solve(projection[..., :2, :2], right[..., None])[..., 0]
+    return torch.cat([xy, depth_m[..., None]], dim=-1)
+
+
+def focal_px(projection: Float[Tensor, "*n 3 4"]) -> Float[Tensor, "*n"]:
+    """Geometric mean of the two focal lengths: one number for how large a metre appears."""
+    return (projection[..., 0, 0] * projection[..., 1, 1]).abs().sqrt()
+
+
+def transform_points(
+    points: Float[Tensor, "*n 3"], transform: Float[Tensor, "*#n 4 4"]
+) -> Float[Tensor, "*n 3"]:
+    """Points in another frame, by a rigid 4x4 transform."""
+    return (transform[..., :3, :3] @ points[..., None])[..., 0] + transform[..., :3, 3]
+
+
+def affine_projection(
+    projection: Float[Tensor, "*n 3 4"], affine: Float[Tensor, "*#n 2 3"]
+) -> Float[Tensor, "*n 3 4"]:
+    """Projection to the pixels of an image that an affine map (resize, crop, flip) has changed."""
+    linear, shift = affine[..., :, :2], affine[..., :, 2:]
+    rows = linear @ projection[..., :2, :] + shift * projection[..., 2:, :]
+    return torch.cat([rows, projection[..., 2:, :]], dim=-2)

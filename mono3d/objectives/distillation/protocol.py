@@ -1,0 +1,38 @@
+"""Distillation: a frozen teacher, adapters that are dropped after training, and their losses."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from mono3d.structures import Batch, Inputs, LossTerms, Predictions
+
+
+class FrozenTeacher:
+    """Answers and never learns. Not an nn.Module: optimiser, DDP and state_dict cannot see it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network.eval().requires_grad_(False)
+
+    def to(self, device: torch.device | str) -> "FrozenTeacher":
+        """Move the network; returns itself."""
+        self._network.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(self, inputs: Inputs) -> Predictions:
+        """The teacher's answer, without gradient."""
+        answer: Predictions = self._network(inputs)
+        return answer
+
+
+@runtime_checkable
+class Distiller(Protocol):
+    """A method that lets a student learn from a teacher. What infers is the student alone."""
+
+    adapters: nn.Module
+    """Trained with the student, kept in training checkpoints, dropped from the exported model."""
+
+    def losses(self, batch: Batch, student: Predictions) -> LossTerms:
+        """Weighted scalar terms; gradients reach the student and the adapters only."""
+        ...

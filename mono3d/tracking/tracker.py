@@ -1,0 +1,73 @@
+"""Where a run's numbers go. The driver creates runs; workers write a spool; a thread ships it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRecord:
+    """Scalars of one moment of a run, as one line of the spool."""
+
+    step: int
+    """Optimiser steps done."""
+    time_ms: int
+    """Unix time in milliseconds, set when the record was made."""
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """What a run is, fixed when it is created."""
+
+    name: str
+    """The run's name: unique and stable, so the same name finds the same run again."""
+    params: Mapping[str, str]
+    """The resolved config, flattened."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    parent_run_id: str | None = None
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """One run's record. No call raises because the server is slow or away; what is due waits."""
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run on the server, None while there is none."""
+        ...
+
+    def log_metrics(self, records: Sequence[MetricRecord]) -> None:
+        """Queue scalars; a record that was acknowledged before is not sent twice."""
+        ...
+
+    def log_artifact(self, path: Path, folder: str) -> None:
+        """Queue a file for upload under `folder`."""
+        ...
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Queue tags."""
+        ...
+
+    def close(self, status: str) -> None:
+        """Ship what is queued (bounded wait), then end the run: FINISHED, FAILED or KILLED."""
+        ...
+
+
+class NullTracker:
+    """Records nothing; for runs without MLflow."""
+
+    run_id: str | None = None
+
+    def log_metrics(self, records: Sequence[MetricRecord]) -> None:
+        """Nothing."""
+
+    def log_artifact(self, path: Path, folder: str) -> None:
+        """Nothing."""
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Nothing."""
+
+    def close(self, status: str) -> None:
+        """Nothing."""
