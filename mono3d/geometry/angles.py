@@ -9,7 +9,9 @@ from torch import Tensor
 
 def wrap(angle: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """The same angle in [-pi, pi)."""
-    return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
+    wrapped = torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
+    # The remainder of a tiny negative number rounds to the divisor: pi, outside the interval.
+    return torch.where(wrapped < math.pi, wrapped, -math.pi)
 
 
 def alpha_from_yaw(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mono3d.geometry.camera import MIN_DEPTH_M, project
 
-# Corner signs along (length, height, width): bottom face first (camera y points down).
+# Corner signs forward, down and to the right: bottom face first, its front right corner first.
 _CORNER_SIGNS = (
     (1, 1, 1), (1, 1, -1), (-1, 1, -1), (-1, 1, 1),
     (1, -1, 1), (1, -1, -1), (-1, -1, -1), (-1, -1, 1),
@@ -19,7 +19,8 @@ BOX_EDGES = (
     (0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7),
 )  # fmt: skip
 """Pairs of corners that make the twelve edges, for hulls and drawings."""
-_EDGE_SAMPLES = 9
+FRONT_FACE = (0, 1, 5, 4)
+"""Corners of the face that looks along the heading, in order around it."""
 
 
 def forward_cam(yaw: Float[Tensor, "*n"]) -> Float[Tensor, "*n 3"]:
@@ -39,7 +40,7 @@ def corners_cam(
     signs = torch.tensor(_CORNER_SIGNS, dtype=centers.dtype, device=centers.device) / 2
     along, down, across = (signs * dims_hwl[..., None, [2, 0, 1]]).unbind(-1)
     cos, sin = yaw.cos()[..., None], yaw.sin()[..., None]
-    local = torch.stack([along * cos + across * sin, down, -along * sin + across * cos], dim=-1)
+    local = torch.stack([along * cos - across * sin, down, -along * sin - across * cos], dim=-1)
     return centers[..., None, :] + local
 
 
@@ -54,6 +55,26 @@ def corners_bev(
     return centers[..., None, :] + local
 
 
+def edges_in_front(
+    corners: Float[Tensor, "*n 8 3"],
+) -> tuple[Float[Tensor, "*n 12 2 3"], Bool[Tensor, "*n 12"]]:
+    """The edges of cuboids, cut where they pass the plane z = MIN_DEPTH_M before the camera.
+
+    Args:
+        corners: From `corners_cam`.
+
+    Returns:
+        Both ends of the twelve edges in the order of BOX_EDGES, and which edges have a part in
+        front of the plane; the ends of the others are as they were.
+    """
+    edges = corners[..., torch.tensor(BOX_EDGES, device=corners.device), :]
+    depth = edges[..., 2:]
+    toward, other_depth = edges.flip(-2) - edges, depth.flip(-2)
+    cut = edges + toward * (MIN_DEPTH_M - depth) / toward[..., 2:]
+    crosses = (depth < MIN_DEPTH_M) & (other_depth >= MIN_DEPTH_M)
+    return torch.where(crosses, cut, edges), (depth >= MIN_DEPTH_M).any(-2)[..., 0]
+
+
 def hull_2d(
     corners: Float[Tensor, "*n 8 3"],
     projection: Float[Tensor, "*#n 3 4"],
@@ -61,8 +82,7 @@ def hull_2d(
 ) -> tuple[Float[Tensor, "*n 4"], Bool[Tensor, "*n"]]:
     """Image box (left, top, right, bottom) of what of a cuboid lies before the camera.
 
-    The twelve edges are sampled, so a box that crosses the camera plane gets the hull of its
-    visible part; points behind MIN_DEPTH_M do not count.
+    Edges are cut at the camera plane, so a box that crosses it gets the hull of its front part.
 
     Args:
         corners: From `corners_cam`.
@@ -70,21 +90,18 @@ def hull_2d(
         image_size: Height and width in pixels; the hull is clipped to it.
 
     Returns:
-        The clipped hull, and whether any of it lies inside the image.
+        The clipped hull, and whether any of it lies inside the image; without that, the hull is
+        empty (right <= left or bottom <= top).
     """
     height, width = image_size
-    edges = torch.tensor(BOX_EDGES, device=corners.device)
-    start, end = corners[..., edges[:, 0], None, :], corners[..., edges[:, 1], None, :]
-    share = torch.linspace(0, 1, _EDGE_SAMPLES, dtype=corners.dtype, device=corners.device)
-    points = (start + (end - start) * share[:, None]).flatten(-3, -2)
-    in_front = points[..., 2] > MIN_DEPTH_M
-    pixels = project(points, projection[..., None, :, :])
-    infinity = torch.full_like(pixels, torch.inf)
-    low = torch.where(in_front[..., None], pixels, infinity).amin(-2)
-    high = torch.where(in_front[..., None], pixels, -infinity).amax(-2)
+    edges, in_front = edges_in_front(corners)
+    pixels = project(edges, projection[..., None, None, :, :])
+    in_front = in_front[..., None, None]
+    low = torch.where(in_front, pixels, torch.inf).flatten(-3, -2).amin(-2)
+    high = torch.where(in_front, pixels, -torch.inf).flatten(-3, -2).amax(-2)
     limit = corners.new_tensor([width, height])
     low, high = low.clamp(min=0).minimum(limit), high.minimum(limit).clamp(min=0)
-    return torch.cat([low, high], dim=-1), (high > low).all(-1) & in_front.any(-1)
+    return torch.cat([low, high], dim=-1), (high > low).all(-1)
 
 
 def yaw_bev_from_cam(
