@@ -10,8 +10,14 @@ from mono3d.geometry.angles import alpha_from_yaw, wrap, yaw_from_alpha
 
 @pytest.mark.parametrize(
     ("angle", "expected"),
-    [(0.0, 0.0), (math.pi, -math.pi), (-math.pi, -math.pi), (3.5, 3.5 - 2 * math.pi), (-7.0, -0.71681469)],
-)  # fmt: skip
+    [
+        (0.0, 0.0),
+        (math.pi, -math.pi),
+        (-math.pi, -math.pi),
+        (3.5, 3.5 - 2 * math.pi),
+        (-7.0, -0.71681469),
+    ],
+)
 def test_wrap_of_known_angles(angle: float, expected: float) -> None:
     wrapped = wrap(torch.tensor(angle, dtype=torch.float64))
     torch.testing.assert_close(wrapped, torch.tensor(expected, dtype=torch.float64))
