@@ -1,0 +1,213 @@
+"""The dense detector's code: boxes → positives and regression targets, and responses → boxes.
+
+Both directions share one table of points, one depth codec and one heading code, so
+`decode(encode(x)) == x` up to rounding.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from mono3d.codec.depth import LogDepthCodec
+from mono3d.codec.heading import decode_heading, encode_axis, encode_direction
+from mono3d.codec.points import PointGrid, assign, level_ranges_px, make_points
+from mono3d.geometry.angles import alpha_from_yaw, yaw_from_alpha
+from mono3d.geometry.boxes import corners_cam, hull_2d
+from mono3d.geometry.camera import MIN_DEPTH_M, focal_px, project, unproject
+from mono3d.structures import Batch, Boxes3D, Detections, Inputs, Positives
+
+MAX_LOG_DIMS = 3.0
+"""Bound on |ln(size / mean size)|: an untrained network must not overflow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseTargets:
+    """What each positive should say; n images (frames x cameras), p padded positives."""
+
+    labels: Int64[Tensor, "n p"]
+    offset: Float[Tensor, "n p 2"]
+    """From the point to the projected 3D centre, in strides."""
+    depth_m: Float[Tensor, "n p"]
+    log_depth: Float[Tensor, "n p"]
+    """In the depth codec's normalised coordinate."""
+    log_dims: Float[Tensor, "n p 3"]
+    """ln(size / mean size of the class), height, width, length."""
+    axis: Float[Tensor, "n p 2"]
+    direction: Int64[Tensor, "n p"]
+    velocity: Float[Tensor, "n p 2"]
+    velocity_known: Bool[Tensor, "n p"]
+    attributes: Int64[Tensor, "n p"]
+    attribute_known: Bool[Tensor, "n p"]
+    object_ids: Int64[Tensor, "n p"]
+    """Slot of the object in its image: unique there."""
+    centerness: Float[Tensor, "n p"]
+    index: Int64[Tensor, "n p"]
+    valid: Bool[Tensor, "n p"]
+
+
+def gather_points(values: Tensor, index: Int64[Tensor, "n p"]) -> Tensor:
+    """Rows [n, p, ...] of a per-point tensor [n, points, ...]."""
+    shape = (*index.shape, *values.shape[2:])
+    expanded = index.reshape(*index.shape, *([1] * (values.dim() - 2))).expand(shape)
+    return values.gather(1, expanded)
+
+
+class DenseCodec:
+    """Encode and decode for one image size, one set of strides and one class list."""
+
+    def __init__(
+        self,
+        *,
+        image_size: tuple[int, int],
+        strides: tuple[int, ...],
+        first_limit_px: float,
+        depth: LogDepthCodec,
+        mean_dims_hwl: Float[Tensor, "classes 3"],
+        max_positives: int,
+        min_points: int = 1,
+    ) -> None:
+        """Fix the table of points.
+
+        Args:
+            image_size: Height and width of the network's input, pixels.
+            strides: Of the levels, finest first, pixels.
+            first_limit_px: Largest side distance that the finest level answers for.
+            depth: The depth code.
+            mean_dims_hwl: Mean size of each class, metres.
+            max_positives: Capacity of one image; the least central positives are left out.
+            min_points: Objects known to hold fewer LiDAR points are not learnt.
+        """
+        self.image_size = image_size
+        self.grid: PointGrid = make_points(image_size, strides)
+        self.depth = depth
+        self.max_positives = max_positives
+        self._ranges_px = level_ranges_px(strides, first_limit_px)
+        self._mean_dims = mean_dims_hwl
+        self._min_points = min_points
+
+    def positives(self, boxes: Boxes3D, projection: Float[Tensor, "3 4"]) -> Positives:
+        """Positives of one image, padded to `max_positives`; fields have the shape [p]."""
+        learnt = self._learnt(boxes, projection)
+        centers_px = project(boxes.centers[learnt], projection)
+        corners = corners_cam(boxes.centers[learnt], boxes.dims_hwl[learnt], boxes.yaw[learnt])
+        boxes_px, _ = hull_2d(corners, projection, self.image_size)
+        found = assign(self.grid, self._ranges_px, centers_px=centers_px, boxes_px=boxes_px)
+        centerness = torch.where(found.positive, found.centerness, 0.0)
+        weight, index = centerness.topk(min(self.max_positives, len(centerness)))
+        slots = learnt[found.slot[index]] if len(learnt) else torch.zeros_like(index)
+        valid = weight > 0
+        return Positives(index=index * valid, slot=slots * valid, weight=weight, valid=valid)
+
+    def _learnt(self, boxes: Boxes3D, projection: Float[Tensor, "3 4"]) -> Int64[Tensor, " k"]:
+        """Slots of the objects that are in front of the camera and not known to be unseen."""
+        seen = (boxes.num_points < 0) | (boxes.num_points >= self._min_points)
+        return (boxes.valid & seen & (boxes.centers[:, 2] > MIN_DEPTH_M)).nonzero()[:, 0]
+
+    def targets(self, batch: Batch) -> DenseTargets:
+        """Regression targets at the positives of a batch, on the batch's device."""
+        positives = batch.positives
+        index = positives.index.flatten(0, 1)
+        slot = positives.slot.flatten(0, 1)
+        projection = batch.projection.flatten(0, 1)[:, None]
+
+        def at_slot(values: Tensor) -> Tensor:
+            return gather_points(values.flatten(0, 1), slot)
+
+        boxes = batch.boxes_cam
+        centers, labels = at_slot(boxes.centers), at_slot(boxes.labels)
+        valid = positives.valid.flatten(0, 1)
+        centers = torch.where(valid[..., None], centers, centers.new_tensor([0.0, 0.0, 10.0]))
+        alpha = alpha_from_yaw(at_slot(boxes.yaw), centers)
+        velocity, attributes = at_slot(boxes.velocity), at_slot(boxes.attributes)
+        dims = at_slot(boxes.dims_hwl).clamp(min=1e-2)
+        points_px, strides = self._points(index)
+        depth_m = centers[..., 2]
+        return DenseTargets(
+            labels=labels,
+            offset=(project(centers, projection) - points_px) / strides[..., None],
+            depth_m=depth_m,
+            log_depth=self.depth.encode(depth_m, focal_px(projection)),
+            log_dims=(dims / self._mean_dims.to(dims.device)[labels]).log(),
+            axis=encode_axis(alpha),
+            direction=encode_direction(alpha),
+            velocity=velocity.nan_to_num(0.0),
+            velocity_known=valid & velocity.isfinite().all(-1),
+            attributes=attributes.clamp(min=0),
+            attribute_known=valid & (attributes >= 0),
+            object_ids=slot,
+            centerness=positives.weight.flatten(0, 1),
+            index=index,
+            valid=valid,
+        )
+
+    def _points(self, index: Int64[Tensor, "n p"]) -> tuple[Tensor, Tensor]:
+        centers_px = self.grid.centers_px.to(index.device)
+        return centers_px[index], self.grid.strides_px.to(index.device)[index]
+
+    def decode(
+        self, responses: Mapping[str, Tensor], inputs: Inputs, *, top_k: int
+    ) -> tuple[Boxes3D, Float[Tensor, "n k"]]:
+        """The top_k boxes of each image in its camera frame and their scores, best first; no NMS.
+
+        The score is class probability times centerness, times the mean of the two largest bin
+        probabilities where depth bins exist, times exp(-sigma) where Laplace uncertainty does.
+        """
+        scores = (
+            responses["class_logits"].float().sigmoid() * point_confidence(responses)[..., None]
+        )
+        num_classes = scores.shape[-1]
+        best, flat = scores.flatten(1).topk(min(top_k, scores[0].numel()))
+        index, labels = flat // num_classes, flat % num_classes
+        return self.boxes_at(responses, inputs, index=index, labels=labels), best
+
+    def boxes_at(
+        self,
+        responses: Mapping[str, Tensor],
+        inputs: Inputs,
+        *,
+        index: Int64[Tensor, "n k"],
+        labels: Int64[Tensor, "n k"],
+    ) -> Boxes3D:
+        """Decode the responses at given points as boxes of given classes."""
+        said = {name: gather_points(value, index).float() for name, value in responses.items()}
+        points_px, strides = self._points(index)
+        projection = inputs.projection.flatten(0, 1)[:, None]
+        centers_px = points_px + said["offset"] * strides[..., None]
+        centers = unproject(centers_px, said["depth_m"], projection.expand(*index.shape, 3, 4))
+        alpha = decode_heading(said["axis"], said["direction"].argmax(-1))
+        log_dims = said["log_dims"].clamp(-MAX_LOG_DIMS, MAX_LOG_DIMS)
+        return Boxes3D(
+            centers=centers,
+            dims_hwl=log_dims.exp() * self._mean_dims.to(index.device)[labels],
+            yaw=yaw_from_alpha(alpha, centers),
+            labels=labels,
+            velocity=said["velocity"],
+            attributes=said["attribute"].argmax(-1),
+            object_ids=index,
+            num_points=torch.full_like(index, -1),
+            visibility=torch.full_like(centers_px[..., 0], torch.nan),
+            valid=torch.ones_like(index, dtype=torch.bool),
+        )
+
+
+def point_confidence(responses: Mapping[str, Tensor]) -> Float[Tensor, "n points"]:
+    """How far a point's box can be trusted, whatever its class."""
+    confidence = responses["centerness_logits"].float().sigmoid()
+    if "depth_bins" in responses:
+        confidence = confidence * responses["depth_bins"].float().softmax(-1).topk(2).values.mean(
+            -1
+        )
+    if "log_sigma" in responses:
+        confidence = confidence * torch.exp(-responses["log_sigma"].float().exp()).clamp(min=1e-4)
+    return confidence
+
+
+def image_detections(boxes: Boxes3D, scores: Tensor, image: int, *, min_score: float) -> Detections:
+    """Detections of one image of a decoded batch, above a score."""
+    kept = (scores[image] >= min_score).nonzero()[:, 0]
+    return Detections(
+        boxes=boxes.select(torch.tensor(image)).select(kept), scores=scores[image][kept]
+    )

@@ -1,0 +1,118 @@
+"""Image backbones from transformers: ResNet at any width, or any architecture it has."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import AutoBackbone, AutoConfig, PretrainedConfig, ResNetConfig
+
+_RESNET_DEPTHS = {
+    18: ("basic", [2, 2, 2, 2]),
+    34: ("basic", [3, 4, 6, 3]),
+    50: ("bottleneck", [3, 4, 6, 3]),
+    101: ("bottleneck", [3, 4, 23, 3]),
+}
+
+# A multiple of every usual stride and patch size: 2 to 64, 14, 28.
+_PROBE_PX = 448
+
+
+class Backbone(nn.Module):
+    """An image network that yields one feature map a stage, finest first."""
+
+    def __init__(self, network: nn.Module, *, frozen_norm: bool) -> None:
+        """Wrap a transformers backbone; `frozen_norm` keeps pretrained batch statistics fixed."""
+        super().__init__()
+        self.network = network
+        self._frozen_norm = frozen_norm
+        self.channels: tuple[int, ...] = tuple(cast("Iterable[int]", network.channels))
+        self.strides = self._measure_strides()
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Training mode, except for batch norms that are frozen."""
+        super().train(mode)
+        if self._frozen_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    @torch.no_grad()
+    def _measure_strides(self) -> tuple[int, ...]:
+        """Pixels a cell of each map, from one pass over an empty image."""
+        self.eval()
+        maps = self(torch.zeros(1, 3, _PROBE_PX, _PROBE_PX))
+        self.train()
+        return tuple(_PROBE_PX // features.shape[-1] for features in maps)
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n _ _ _"]]:
+        """Feature maps of normalised images."""
+        return list(self.network(images).feature_maps)
+
+
+def build_resnet(depth: int, width: int) -> Backbone:
+    """A ResNet from scratch; width 64 is the usual one, 32 the half-width of the demo."""
+    layer_type, depths = _RESNET_DEPTHS[depth]
+    expansion = 4 if layer_type == "bottleneck" else 1
+    config = ResNetConfig(
+        embedding_size=width,
+        hidden_sizes=[width * expansion * 2**i for i in range(4)],
+        depths=depths,
+        layer_type=layer_type,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    return Backbone(AutoBackbone.from_config(config), frozen_norm=False)
+
+
+def build_from_config(model_type: str, options: Mapping[str, Any]) -> Backbone:
+    """Any transformers backbone from scratch, by its model type and its config's options.
+
+    Raises:
+        ValueError: If transformers has no backbone of this type or refuses an option.
+    """
+    config = _with_stages(AutoConfig.for_model(model_type, **options))
+    return Backbone(AutoBackbone.from_config(config), frozen_norm=False)
+
+
+def build_pretrained(source: str) -> Backbone:
+    """A pretrained backbone from a local folder or a hub name; batch norms stay frozen.
+
+    Raises:
+        OSError: If neither a folder nor a hub model of this name can be read.
+    """
+    local = Path(source).exists()
+    config = _with_stages(AutoConfig.from_pretrained(source, local_files_only=local))
+    network = AutoBackbone.from_pretrained(
+        source, config=config, local_files_only=local, use_safetensors=True
+    )
+    return Backbone(network, frozen_norm=True)
+
+
+def _with_stages(config: PretrainedConfig) -> PretrainedConfig:
+    """Ask a pyramid for its last four stages; a plain transformer keeps its last layer only."""
+    stages = [name for name in config.stage_names if name != "stem"]
+    is_pyramid = len(stages) <= 5
+    config.out_features = stages[-4:] if is_pyramid else stages[-1:]
+    return config
+
+
+class ImageNormalisation(nn.Module):
+    """uint8 RGB to the zero-mean, unit-deviation floats that ImageNet weights expect."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        """Constants as buffers that stay out of checkpoints."""
+        super().__init__()
+        mean = torch.tensor([0.485, 0.456, 0.406]) * 255
+        std = torch.tensor([0.229, 0.224, 0.225]) * 255
+        self.register_buffer("mean", mean.view(3, 1, 1), persistent=False)
+        self.register_buffer("scale", (1 / std).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised float32 images of the same shape."""
+        return (images.float() - self.mean) * self.scale

@@ -1,0 +1,220 @@
+"""The dense detector's objective: predictions and a batch in, named weighted losses out.
+
+Source of the terms: FCOS3D (arXiv:2104.10956), section 3.3. The depth term is the one that mining
+weighs. Every term is a sum over samples divided by the number of depth samples of all ranks and
+accumulated micro-batches, once, here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mono3d.codec.dense import DenseCodec, DenseTargets, gather_points
+from mono3d.objectives.gather import gather_samples, number_objects
+from mono3d.objectives.losses.depth import (
+    laplace_nll_gradient,
+    mined_laplace_nll,
+    smooth_l1,
+    smooth_l1_gradient,
+)
+from mono3d.objectives.losses.focal import sigmoid_focal
+from mono3d.objectives.mining.protocol import Mining, MiningState
+from mono3d.objectives.mining.statistics import mining_statistics
+from mono3d.structures import Batch, DepthSamples, LossTerms, Predictions
+
+SMOOTH_L1_BETA = 1 / 9
+DepthLoss = Literal["smooth_l1_log", "smooth_l1_m", "laplace"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Factor of each term."""
+
+    classification: float = 1.0
+    centerness: float = 1.0
+    offset: float = 1.0
+    depth: float = 1.0
+    dims: float = 1.0
+    axis: float = 1.0
+    direction: float = 1.0
+    velocity: float = 0.05
+    attribute: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepContext:
+    """What a step knows that a batch does not."""
+
+    num_samples: Float[Tensor, ""]
+    """Depth samples of all ranks and all micro-batches of the step, at least 1."""
+    world_size: int
+    """DDP averages gradients over ranks; sums over all ranks need this factor."""
+    progress: float
+    """Epochs done, fractions included."""
+    with_statistics: bool
+    """Whether mining statistics are wanted: they cost sorts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveOutput:
+    """Weighted terms to add up, and scalars to log; all on the device."""
+
+    terms: LossTerms
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Depth:
+    """The depth prediction in the coordinate of its loss, at the positives."""
+
+    predicted: Tensor
+    target: Tensor
+    gradient: Tensor
+
+
+class DetectionObjective(nn.Module):
+    """Losses of the dense detector; its buffers are the memory of the mining strategy."""
+
+    mining_median_error: Tensor
+    mining_steps: Tensor
+
+    def __init__(
+        self,
+        *,
+        codec: DenseCodec,
+        class_names: tuple[str, ...],
+        mining: Mining,
+        weights: LossWeights,
+        depth_loss: DepthLoss,
+    ) -> None:
+        """Keep the parts; `laplace` needs a detector that predicts `log_sigma`."""
+        super().__init__()
+        self._codec = codec
+        self._class_names = class_names
+        self._mining = mining
+        self._weights = weights
+        self._depth_loss = depth_loss
+        initial = MiningState.initial()
+        self.register_buffer("mining_median_error", initial.median_error)
+        self.register_buffer("mining_steps", initial.steps)
+
+    @staticmethod
+    def count_samples(batch: Batch) -> Float[Tensor, ""]:
+        """Depth samples of one micro-batch."""
+        return batch.positives.valid.sum().float()
+
+    def forward(
+        self, predictions: Predictions, batch: Batch, context: StepContext
+    ) -> ObjectiveOutput:
+        """Terms of one micro-batch; zeros with a graph where nothing is labelled."""
+        targets = self._codec.targets(batch)
+        responses = {name: value.float() for name, value in predictions.responses.items()}
+        said = {name: gather_points(value, targets.index) for name, value in responses.items()}
+        depth = self._depth(said, targets)
+        weights, statistics = self._mine(said, targets, depth, context)
+        sums = {
+            "classification": self._classification(responses, targets, batch),
+            "depth": self._depth_sum(said, depth, weights),
+            **self._box_sums(said, targets),
+        }
+        scale = context.world_size / context.num_samples
+        terms = {name: getattr(self._weights, name) * scale * value for name, value in sums.items()}
+        error = (said["depth_m"] - targets.depth_m).abs() / targets.depth_m
+        relative = (error.detach() * targets.valid).sum() / targets.valid.sum().clamp(min=1)
+        return ObjectiveOutput(terms=terms, statistics={"depth_error": relative, **statistics})
+
+    def _depth(self, said: Mapping[str, Tensor], targets: DenseTargets) -> _Depth:
+        """Prediction, target and gradient on the raw output in the loss's coordinate."""
+        if self._depth_loss == "smooth_l1_m":
+            slope = said["depth_slope"] * self._codec.depth.std_log * said["depth_m"].detach()
+            predicted, target = said["depth_m"], targets.depth_m
+        else:
+            slope = said["depth_slope"]
+            predicted, target = said["log_depth"], targets.log_depth
+        if self._depth_loss == "laplace":
+            gradient = laplace_nll_gradient(said["log_sigma"], slope)
+        else:
+            gradient = smooth_l1_gradient(predicted, target, slope, beta=SMOOTH_L1_BETA)
+        return _Depth(predicted=predicted, target=target, gradient=gradient)
+
+    @torch.no_grad()
+    def _mine(
+        self,
+        said: Mapping[str, Tensor],
+        targets: DenseTargets,
+        depth: _Depth,
+        context: StepContext,
+    ) -> tuple[Float[Tensor, "n p"], Mapping[str, Tensor]]:
+        """Weights of this rank's samples, from the samples of all ranks."""
+        local = DepthSamples(
+            predicted_m=said["depth_m"].detach().flatten(),
+            target_m=targets.depth_m.flatten(),
+            gradient=depth.gradient.detach().flatten(),
+            object_ids=number_objects(targets.object_ids).flatten(),
+            labels=targets.labels.flatten(),
+            valid=targets.valid.flatten(),
+        )
+        samples, own = gather_samples(local, capacity=len(local.valid))
+        state = MiningState(median_error=self.mining_median_error, steps=self.mining_steps)
+        mined = self._mining.weigh(samples, state, context.progress)
+        if self.training:
+            self.mining_median_error.copy_(mined.state.median_error)
+            self.mining_steps.copy_(mined.state.steps)
+        statistics = {f"mining/{name}": value for name, value in mined.statistics.items()}
+        if context.with_statistics:
+            shared = mining_statistics(samples, mined.weights, self._class_names)
+            statistics |= {f"mining/{name}": value for name, value in shared.items()}
+        return mined.weights[own].view_as(targets.depth_m), statistics
+
+    def _depth_sum(
+        self, said: Mapping[str, Tensor], depth: _Depth, weights: Float[Tensor, "n p"]
+    ) -> Float[Tensor, ""]:
+        if self._depth_loss == "laplace":
+            losses = mined_laplace_nll(depth.predicted, said["log_sigma"], depth.target, weights)
+            # Padding has weight 0 and would still teach the uncertainty.
+            return (losses * (weights > 0)).sum()
+        return (weights * smooth_l1(depth.predicted, depth.target, beta=SMOOTH_L1_BETA)).sum()
+
+    def _classification(
+        self, responses: Mapping[str, Tensor], targets: DenseTargets, batch: Batch
+    ) -> Float[Tensor, ""]:
+        """Focal loss over all points of labelled frames."""
+        logits = responses["class_logits"]
+        flat = targets.index * logits.shape[-1] + targets.labels
+        wanted = torch.zeros_like(logits).flatten(1)
+        wanted = wanted.scatter_reduce(1, flat, targets.valid.float(), "amax").view_as(logits)
+        labelled = batch.has_labels.repeat_interleave(
+            batch.images.shape[1], output_size=len(logits)
+        )
+        losses = sigmoid_focal(logits, wanted, alpha=0.25, gamma=2.0)
+        return (losses.sum((1, 2)) * labelled).sum()
+
+    def _box_sums(self, said: Mapping[str, Tensor], targets: DenseTargets) -> dict[str, Tensor]:
+        """All terms at the positives but the depth's."""
+        valid = targets.valid.float()
+
+        def regression(name: str, wanted: Tensor, mask: Tensor) -> Tensor:
+            losses = smooth_l1(said[name], wanted, beta=SMOOTH_L1_BETA)
+            return (losses.sum(-1) * mask).sum()
+
+        def choice(name: str, wanted: Tensor, mask: Tensor) -> Tensor:
+            losses = F.cross_entropy(said[name].flatten(0, 1), wanted.flatten(), reduction="none")
+            return (losses.view_as(mask) * mask).sum()
+
+        centerness = F.binary_cross_entropy_with_logits(
+            said["centerness_logits"], targets.centerness, reduction="none"
+        )
+        return {
+            "centerness": (centerness * valid).sum(),
+            "offset": regression("offset", targets.offset, valid),
+            "dims": regression("log_dims", targets.log_dims, valid),
+            "axis": regression("axis", targets.axis, valid),
+            "direction": choice("direction", targets.direction, valid),
+            "velocity": regression("velocity", targets.velocity, targets.velocity_known.float()),
+            "attribute": choice("attribute", targets.attributes, targets.attribute_known.float()),
+        }
