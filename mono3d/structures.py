@@ -111,8 +111,6 @@ class Frame:
     """All labelled objects of the moment in the bev frame. None: not labelled."""
     points: Float[Tensor, "n 4"] | None = None
     """LiDAR: x, y, z in the bev frame, and intensity in [0, 1]."""
-    depth_input: Float[Tensor, "v 1 h w"] | None = None
-    """True depth for teachers, metres, 0 where unknown; an input, never a target."""
 
     def __post_init__(self) -> None:
         """Labels come for all cameras or for none."""
@@ -137,6 +135,7 @@ class Inputs:
     point_offsets: Int64[Tensor, " b_plus_1"] | None = None
     """Frame i owns points[point_offsets[i] : point_offsets[i + 1]]."""
     depth_input: Float[Tensor, "b v 1 h w"] | None = None
+    """True depth for teachers, metres, 0 where unknown; an input, never a target."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,7 +119,7 @@ class DetectionObjective(nn.Module):
         weights, statistics = self._mine(said, targets, depth, context)
         sums = {
             "classification": self._classification(responses, targets, batch),
-            "depth": self._depth_sum(said, depth, weights),
+            "depth": self._depth_sum(said, targets, depth, weights),
             **self._box_sums(said, targets),
         }
         scale = context.world_size / context.num_samples
@@ -172,12 +172,16 @@ class DetectionObjective(nn.Module):
         return mined.weights[own].view_as(targets.depth_m), statistics
 
     def _depth_sum(
-        self, said: Mapping[str, Tensor], depth: _Depth, weights: Float[Tensor, "n p"]
+        self,
+        said: Mapping[str, Tensor],
+        targets: DenseTargets,
+        depth: _Depth,
+        weights: Float[Tensor, "n p"],
     ) -> Float[Tensor, ""]:
+        """Mined depth losses; `weights` is 0 on padding, which must not teach uncertainty either."""
         if self._depth_loss == "laplace":
             losses = mined_laplace_nll(depth.predicted, said["log_sigma"], depth.target, weights)
-            # Padding has weight 0 and would still teach the uncertainty.
-            return (losses * (weights > 0)).sum()
+            return (losses * targets.valid).sum()
         return (weights * smooth_l1(depth.predicted, depth.target, beta=SMOOTH_L1_BETA)).sum()
 
     def _classification(

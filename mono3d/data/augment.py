@@ -1,0 +1,125 @@
+"""Geometry and colour changes of frames: image, projection, boxes and points change together."""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from mono3d.geometry.angles import wrap
+from mono3d.geometry.camera import affine_projection
+from mono3d.structures import Boxes3D, Frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColourJitter:
+    """Largest random change of brightness and contrast, as shares of the full range."""
+
+    brightness: float = 0.2
+    contrast: float = 0.2
+
+
+def fit_to_size(frame: Frame, image_size: tuple[int, int]) -> Frame:
+    """Resize to the wanted width and keep the lowest rows: what lies above is mostly sky.
+
+    An image that is too low after resizing gets black rows below.
+
+    Args:
+        frame: Of any image size.
+        image_size: Wanted height and width, pixels.
+    """
+    height, width = frame.images.shape[-2:]
+    wanted_height, wanted_width = image_size
+    if (height, width) == image_size:
+        return frame
+    scale = wanted_width / width
+    resized_height = round(height * scale)
+    top = max(resized_height - wanted_height, 0)
+    images = torch.stack([_fit(image, image_size, resized_height) for image in frame.images])
+    # Pixel centres: u' + 0.5 = scale * (u + 0.5).
+    vertical = resized_height / height
+    affine = torch.tensor(
+        [[scale, 0, (scale - 1) / 2], [0, vertical, (vertical - 1) / 2 - top]],
+        dtype=frame.projection.dtype,
+    )
+    return replace(
+        frame,
+        images=images,
+        projection=affine_projection(frame.projection, affine),
+    )
+
+
+def _fit(image: UInt8[Tensor, "3 h w"], size: tuple[int, int], resized_height: int) -> Tensor:
+    array = image.permute(1, 2, 0).numpy()
+    if array.shape[:2] != (resized_height, size[1]):
+        array = cv2.resize(array, (size[1], resized_height), interpolation=cv2.INTER_AREA)
+    array = array[-size[0] :]
+    if len(array) < size[0]:
+        array = np.pad(array, ((0, size[0] - len(array)), (0, 0), (0, 0)))
+    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
+
+
+def flip(frame: Frame) -> Frame:
+    """The mirrored moment: left and right are swapped in images, boxes and points.
+
+    The world is mirrored with the image, so focal lengths stay positive and every box still
+    projects onto its pixels.
+    """
+    width = frame.images.shape[-1]
+    mirror_cam = torch.diag(frame.projection.new_tensor([-1.0, 1, 1, 1]))
+    mirror_bev = torch.diag(frame.projection.new_tensor([1.0, -1, 1, 1]))
+    affine = frame.projection.new_tensor([[-1.0, 0, width - 1], [0, 1, 0]])
+    return replace(
+        frame,
+        images=frame.images.flip(-1),
+        projection=affine_projection(frame.projection, affine) @ mirror_cam,
+        bev_from_cam=mirror_bev @ frame.bev_from_cam @ mirror_cam,
+        boxes_cam=None if frame.boxes_cam is None else tuple(map(_mirror_cam, frame.boxes_cam)),
+        boxes_bev=None if frame.boxes_bev is None else _mirror_bev(frame.boxes_bev),
+        points=None if frame.points is None else frame.points @ mirror_bev,
+    )
+
+
+def _mirror_cam(boxes: Boxes3D) -> Boxes3D:
+    return replace(
+        boxes,
+        centers=boxes.centers * boxes.centers.new_tensor([-1, 1, 1]),
+        yaw=wrap(torch.pi - boxes.yaw),
+        velocity=boxes.velocity * boxes.velocity.new_tensor([-1, 1]),
+    )
+
+
+def _mirror_bev(boxes: Boxes3D) -> Boxes3D:
+    return replace(
+        boxes,
+        centers=boxes.centers * boxes.centers.new_tensor([1, -1, 1]),
+        yaw=wrap(-boxes.yaw),
+        velocity=boxes.velocity * boxes.velocity.new_tensor([1, -1]),
+    )
+
+
+def jitter_colour(frame: Frame, jitter: ColourJitter, generator: torch.Generator) -> Frame:
+    """Change brightness and contrast of all cameras of the moment alike."""
+    shift, stretch = (2 * torch.rand(2, generator=generator) - 1).tolist()
+    levels = np.arange(256, dtype=np.float32)
+    table = (levels - 128) * (1 + jitter.contrast * stretch) + 128 + 255 * jitter.brightness * shift
+    lookup = torch.from_numpy(table.clip(0, 255).astype(np.uint8))
+    return replace(frame, images=lookup[frame.images.long()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What happens to a frame of the training split."""
+
+    flip_probability: float = 0.5
+    colour: ColourJitter | None = None
+
+    def __call__(self, frame: Frame, generator: torch.Generator) -> Frame:
+        """The changed frame; all randomness comes from the generator."""
+        if torch.rand((), generator=generator).item() < self.flip_probability:
+            frame = flip(frame)
+        if self.colour is not None:
+            frame = jitter_colour(frame, self.colour, generator)
+        return frame

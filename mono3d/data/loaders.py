@@ -1,0 +1,210 @@
+"""From frames to batches: preparation of one frame, padding, and the loader.
+
+All randomness is a function of (seed, epoch, index): a resumed run sees what it would have seen.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.data import DataLoader, Dataset
+
+from mono3d.data.augment import Augmentation, fit_to_size
+from mono3d.data.lidar import depth_map
+from mono3d.data.sampling import FrameDataset, Sampling
+from mono3d.structures import Batch, Boxes3D, Frame, Positives, map_tensors
+
+EncodePositives = Callable[[Boxes3D, Float[Tensor, "3 4"]], Positives]
+_SEED_STRIDE = 1_000_003
+T = TypeVar("T", Boxes3D, Positives)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How a frame becomes network input and positives; a plain value that crosses processes."""
+
+    image_size: tuple[int, int]
+    """Height and width, pixels."""
+    encode: EncodePositives
+    augmentation: Augmentation | None = None
+    with_depth_input: bool = False
+    """Project the LiDAR points into a depth map for a teacher."""
+    max_objects: int = 64
+    """Slots for labelled boxes of one camera; further ones are dropped, the farthest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedFrame:
+    """One frame, ready to be stacked."""
+
+    frame: Frame
+    positives: tuple[Positives, ...]
+    depth_input: Float[Tensor, "v 1 h w"] | None
+
+
+def prepare(frame: Frame, how: Preparation, generator: torch.Generator) -> PreparedFrame:
+    """Augment, bring to size, encode: the whole work of a loader process on one frame."""
+    frame = fit_to_size(frame, how.image_size)
+    if how.augmentation is not None:
+        frame = how.augmentation(frame, generator)
+    boxes_cam = frame.boxes_cam or tuple(Boxes3D.empty() for _ in frame.images)
+    boxes_cam = tuple(_nearest(boxes, how.max_objects) for boxes in boxes_cam)
+    positives = tuple(
+        how.encode(boxes, projection)
+        for boxes, projection in zip(boxes_cam, frame.projection, strict=True)
+    )
+    labelled = frame.boxes_cam is not None
+    depth_input = _depth_input(frame, how) if how.with_depth_input else None
+    return PreparedFrame(
+        frame=_with_boxes(frame, boxes_cam) if labelled else frame,
+        positives=positives,
+        depth_input=depth_input,
+    )
+
+
+def _nearest(boxes: Boxes3D, count: int) -> Boxes3D:
+    if len(boxes) <= count:
+        return boxes
+    return boxes.select(boxes.centers.norm(dim=-1).argsort()[:count])
+
+
+def _with_boxes(frame: Frame, boxes_cam: tuple[Boxes3D, ...]) -> Frame:
+    values = {f.name: getattr(frame, f.name) for f in fields(frame)}
+    return Frame(**(values | {"boxes_cam": boxes_cam}))
+
+
+def _depth_input(frame: Frame, how: Preparation) -> Float[Tensor, "v 1 h w"]:
+    if frame.points is None:
+        raise ValueError(f"frame {frame.frame_id}: depth input wanted, but it has no LiDAR points")
+    cameras = zip(frame.bev_from_cam, frame.projection, strict=True)
+    return torch.stack([depth_map(frame.points, pose, p, how.image_size) for pose, p in cameras])
+
+
+class PreparedDataset(Dataset[PreparedFrame]):
+    """A data set whose items are asked for as (epoch, index)."""
+
+    def __init__(self, dataset: FrameDataset, preparation: Preparation, seed: int) -> None:
+        """Wrap a data set."""
+        self._dataset = dataset
+        self._preparation = preparation
+        self._seed = seed
+
+    def __getitem__(self, key: tuple[int, int]) -> PreparedFrame:
+        """One frame with the augmentation that belongs to this epoch."""
+        epoch, index = key
+        generator = torch.Generator()
+        generator.manual_seed((self._seed * _SEED_STRIDE + epoch) * _SEED_STRIDE + index)
+        return prepare(self._dataset[index], self._preparation, generator)
+
+
+class BatchLoader:
+    """Training batches of one rank."""
+
+    def __init__(
+        self,
+        dataset: FrameDataset,
+        preparation: Preparation,
+        sampling: Sampling,
+        *,
+        num_workers: int,
+    ) -> None:
+        """Nothing is read yet; `num_workers` 0 prepares in the training process."""
+        self._prepared = PreparedDataset(dataset, preparation, sampling.seed)
+        self._sampling = sampling
+        self._num_workers = num_workers
+        self._max_objects = preparation.max_objects
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of this rank in an epoch."""
+        return self._sampling.batches_per_epoch
+
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch, from one in its middle on."""
+        keys = self._sampling.batches(epoch, first_batch)
+        return iter(_loader(self._prepared, keys, self._num_workers, self._max_objects))
+
+
+def evaluation_batches(
+    dataset: FrameDataset,
+    preparation: Preparation,
+    indices: Sequence[int],
+    *,
+    batch_size: int,
+    num_workers: int,
+) -> Iterator[Batch]:
+    """Batches of the given frames in their order; the last one may be smaller."""
+    keys = [
+        [(0, i) for i in indices[s : s + batch_size]] for s in range(0, len(indices), batch_size)
+    ]
+    prepared = PreparedDataset(dataset, preparation, seed=0)
+    return iter(_loader(prepared, keys, num_workers, preparation.max_objects))
+
+
+def _loader(
+    prepared: PreparedDataset, keys: list[list[tuple[int, int]]], num_workers: int, max_objects: int
+) -> DataLoader[PreparedFrame]:
+    return DataLoader(
+        prepared,
+        batch_sampler=keys,
+        collate_fn=_Collate(max_objects),
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+@dataclass(frozen=True)
+class _Collate:
+    max_objects: int
+
+    def __call__(self, prepared: Sequence[PreparedFrame]) -> Batch:
+        return collate(prepared, self.max_objects)
+
+
+def collate(prepared: Sequence[PreparedFrame], max_objects: int) -> Batch:
+    """Stack prepared frames; boxes are padded to `max_objects`, points joined with offsets."""
+    frames = [item.frame for item in prepared]
+    has_points = all(frame.points is not None for frame in frames)
+    points = [frame.points for frame in frames if frame.points is not None]
+    has_depth = all(item.depth_input is not None for item in prepared)
+    depth = [item.depth_input for item in prepared if item.depth_input is not None]
+    sizes = torch.tensor([0, *(len(p) for p in points)])
+    return Batch(
+        frame_ids=tuple(frame.frame_id for frame in frames),
+        images=torch.stack([frame.images for frame in frames]),
+        projection=torch.stack([frame.projection for frame in frames]),
+        bev_from_cam=torch.stack([frame.bev_from_cam for frame in frames]),
+        points=torch.cat(points) if has_points else None,
+        point_offsets=sizes.cumsum(0) if has_points else None,
+        depth_input=torch.stack(depth) if has_depth else None,
+        has_labels=torch.tensor([frame.boxes_bev is not None for frame in frames]),
+        boxes_cam=_stack([_stack_cameras(frame, max_objects) for frame in frames]),
+        boxes_bev=_stack(
+            [_padded(frame.boxes_bev or Boxes3D.empty(), max_objects) for frame in frames]
+        ),
+        positives=_stack([_stack(list(item.positives)) for item in prepared]),
+    )
+
+
+def _stack_cameras(frame: Frame, max_objects: int) -> Boxes3D:
+    boxes = frame.boxes_cam or tuple(Boxes3D.empty() for _ in frame.images)
+    return _stack([_padded(one, max_objects) for one in boxes])
+
+
+def _padded(boxes: Boxes3D, slots: int) -> Boxes3D:
+    """Zeros (False) after the last box; further ones than `slots` are cut."""
+    count = min(len(boxes), slots)
+    return map_tensors(
+        boxes, lambda t: pad(t[:count], (*[0] * (2 * (t.dim() - 1)), 0, slots - count))
+    )
+
+
+def _stack(items: Sequence[T]) -> T:
+    """Stack equal structures of tensors, field by field."""
+    first = items[0]
+    values = {f.name: torch.stack([getattr(i, f.name) for i in items]) for f in fields(first)}
+    return type(first)(**values)

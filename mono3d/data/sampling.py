@@ -1,0 +1,102 @@
+"""In which order frames are trained on, and each rank's part of it.
+
+The order is a function of (seed, epoch) and can start in the middle of an epoch, so a resumed run
+goes on exactly where it was.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from mono3d.structures import Frame
+
+
+@runtime_checkable
+class FrameDataset(Protocol):
+    """What every data set offers."""
+
+    frame_ids: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Frame:
+        """Read one frame."""
+        ...
+
+    def frame_labels(self, index: int) -> Int64[np.ndarray, " n"]:
+        """Classes of the frame's objects, without reading its images."""
+        ...
+
+
+def class_balanced_shares(
+    dataset: FrameDataset, num_classes: int, *, threshold: float, empty_share: float
+) -> Float[np.ndarray, " frames"]:
+    """How often each frame should be drawn, relative to the others, so that rare classes are seen.
+
+    A class in a share f of the frames repeats its frames sqrt(threshold / f) times, at least once;
+    a frame follows its rarest class. Frames without objects get `empty_share`.
+
+    Source: repeat-factor sampling, Gupta et al., LVIS, CVPR 2019 (arXiv:1908.03195), section 4.
+    """
+    present = np.zeros((len(dataset), num_classes), dtype=bool)
+    for index in range(len(dataset)):
+        present[index, dataset.frame_labels(index)] = True
+    frequency = present.mean(axis=0).clip(min=1 / max(len(dataset), 1))
+    factors = np.maximum(1.0, np.sqrt(threshold / frequency))
+    shares = np.where(present, factors, 0.0).max(axis=1, initial=0.0)
+    return np.where(present.any(axis=1), shares, empty_share)
+
+
+def epoch_order(
+    shares: Float[np.ndarray, " frames"] | None,
+    num_frames: int,
+    *,
+    length: int,
+    seed: int,
+    epoch: int,
+) -> Int64[np.ndarray, " length"]:
+    """Frames of one epoch in order: every rank computes the same list.
+
+    Without shares it is a permutation, repeated where `length` exceeds it. With shares each frame
+    comes floor(expected count) times and one more with the remaining probability.
+    """
+    random = np.random.default_rng([seed, epoch])
+    if shares is None:
+        rounds = -(-length // num_frames)
+        return np.concatenate([random.permutation(num_frames) for _ in range(rounds)])[:length]
+    edges = np.cumsum(shares / shares.sum()) * length
+    picks = np.searchsorted(edges, np.arange(length) + random.random(), side="right")
+    order: Int64[np.ndarray, " length"] = random.permutation(picks.clip(max=num_frames - 1))
+    return order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Order of training, and each rank's part in it."""
+
+    num_frames: int
+    batch_size: int
+    """Frames of one rank and micro-batch."""
+    epoch_frames: int
+    """Frames of an epoch over all ranks; rounded down to whole global batches."""
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    shares: Float[np.ndarray, " frames"] | None = None
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of one rank in an epoch."""
+        return self.epoch_frames // (self.batch_size * self.world_size)
+
+    def batches(self, epoch: int, first_batch: int) -> list[list[tuple[int, int]]]:
+        """(epoch, index) keys of this rank's batches from `first_batch` on."""
+        whole = self.batches_per_epoch * self.batch_size * self.world_size
+        order = epoch_order(self.shares, self.num_frames, length=whole, seed=self.seed, epoch=epoch)
+        # Rank r takes every world_size-th frame: one global batch is the same set for any split.
+        own = order.reshape(self.batches_per_epoch, self.batch_size, self.world_size)
+        rows = own[first_batch:, :, self.rank].tolist()
+        return [[(epoch, index) for index in row] for row in rows]
