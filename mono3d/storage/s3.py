@@ -1,0 +1,291 @@
+"""Objects in an S3 store: verified upload and download, listing, deletion.
+
+Any S3-compatible store will do; which one is said by the environment alone (`AWS_ENDPOINT_URL`,
+`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_DEFAULT_REGION`), so that this module, Ray and
+MLflow always mean the same. This is the only file that imports boto3, and only when it is used:
+a machine without boto3 can import everything above it.
+
+Every failure is a `StorageError` of one line with the endpoint, the object and the remedy.
+"""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mono3d.errors import StorageError
+from mono3d.storage.digests import PART_BYTES, etag, sha256
+from mono3d.storage.s3_errors import explain
+from mono3d.storage.s3_location import S3Location
+
+# boto3 builds its clients at run time and ships no types.
+S3Client = Any
+
+_DELETE_BATCH = 1000  # the protocol's limit for one request
+
+
+class _Settings(NamedTuple):
+    """What tells one client from another."""
+
+    endpoint: str | None
+    access_key: str | None
+    secret_key: str | None
+    token: str | None
+    region: str
+    read_timeout_s: float
+
+
+def connect(environ: Mapping[str, str] = os.environ, *, read_timeout_s: float = 60.0) -> S3Client:
+    """A boto3 client for the store that `environ` names; nothing is sent yet.
+
+    An endpoint at which nobody answers is given up after less than 10 seconds. Without
+    `AWS_ACCESS_KEY_ID` boto3 looks for credentials in its usual places (profiles, roles).
+
+    Args:
+        environ: Variables to read; the process's own unless given.
+        read_timeout_s: How long one answer may take; three attempts are made.
+
+    Returns:
+        The client, the same one for the same settings. Several threads may use it.
+
+    Raises:
+        StorageError: If boto3 is not installed or the endpoint is not a URL.
+    """
+    return _build_client(
+        _Settings(
+            endpoint=environ.get("AWS_ENDPOINT_URL") or None,
+            access_key=environ.get("AWS_ACCESS_KEY_ID") or None,
+            secret_key=environ.get("AWS_SECRET_ACCESS_KEY") or None,
+            token=environ.get("AWS_SESSION_TOKEN") or None,
+            region=environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+            read_timeout_s=read_timeout_s,
+        )
+    )
+
+
+@lru_cache(maxsize=8)
+def _build_client(settings: _Settings) -> S3Client:
+    try:
+        import boto3
+        from botocore.config import Config
+    except ModuleNotFoundError as error:
+        raise StorageError("s3:// needs boto3: run `pip install boto3`") from error
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        connect_timeout=2,
+        read_timeout=settings.read_timeout_s,
+        retries={"total_max_attempts": 3, "mode": "standard"},
+    )
+    try:
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=settings.endpoint,
+            aws_access_key_id=settings.access_key,
+            aws_secret_access_key=settings.secret_key,
+            aws_session_token=settings.token,
+            region_name=settings.region,
+            config=config,
+        )
+    except ValueError as error:
+        raise StorageError(
+            f"AWS_ENDPOINT_URL={settings.endpoint!r} is not a URL: expected http(s)://host:port"
+        ) from error
+
+
+@contextmanager
+def _explained(client: S3Client, action: str, location: S3Location) -> Iterator[None]:
+    """Turn whatever the client raises inside into a StorageError of one line."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+    from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-untyped]
+
+    try:
+        yield
+    except (ClientError, BotoCoreError, Boto3Error, ResponseParserError, RetriesExceededError) as e:
+        code = e.response["Error"]["Code"] if isinstance(e, ClientError) else type(e).__name__
+        endpoint = client.meta.endpoint_url
+        line = explain(code, action=action, target=str(location), endpoint=endpoint)
+        raise StorageError(line) from e
+
+
+def ensure_bucket(uri: str, *, client: S3Client = None) -> None:
+    """Create the bucket of `uri` unless it is there.
+
+    Raises:
+        StorageError: If the store cannot be reached, or does not let us.
+    """
+    client, location = client or connect(), S3Location.parse(uri)
+    with _explained(client, "create the bucket of", location):
+        names = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+        if location.bucket not in names:
+            client.create_bucket(Bucket=location.bucket)
+
+
+def check_access(uri: str, *, client: S3Client = None) -> None:
+    """Write, read and delete a small object below `uri`.
+
+    Raises:
+        StorageError: If one of the three fails; within 10 seconds where nobody answers.
+    """
+    client = client or connect(read_timeout_s=2.5)
+    probe = str(S3Location.parse(uri).child(f".probe-{uuid.uuid4().hex}"))
+    write_bytes(probe, probe.encode(), client=client)
+    read_bytes(probe, client=client)
+    delete(probe, client=client)
+
+
+def read_bytes(uri: str, *, client: S3Client = None) -> bytes:
+    """The content of one object.
+
+    Raises:
+        StorageError: If it is not there, cannot be read, or is not what was uploaded.
+    """
+    client, location = client or connect(), S3Location.parse(uri)
+    with _explained(client, "read", location):
+        answer = client.get_object(Bucket=location.bucket, Key=location.key)
+        content: bytes = answer["Body"].read()
+    _check_digest(location, answer["Metadata"].get("sha256"), hashlib.sha256(content).hexdigest())
+    return content
+
+
+def write_bytes(uri: str, content: bytes, *, client: S3Client = None) -> None:
+    """Store one object, replacing what was there; readers see the old or the new, never a part.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    client, location = client or connect(), S3Location.parse(uri)
+    metadata = {"sha256": hashlib.sha256(content).hexdigest()}
+    with _explained(client, "write", location):
+        client.put_object(Bucket=location.bucket, Key=location.key, Body=content, Metadata=metadata)
+
+
+def delete(uri: str, *, client: S3Client = None) -> None:
+    """Delete one object; no error if it is not there.
+
+    Raises:
+        StorageError: If the store cannot be reached, or does not let us.
+    """
+    client, location = client or connect(), S3Location.parse(uri)
+    with _explained(client, "delete", location):
+        client.delete_object(Bucket=location.bucket, Key=location.key)
+
+
+def exists(uri: str) -> bool:
+    """Whether there is an object `uri`, or any below it.
+
+    Raises:
+        StorageError: If the store cannot be asked or the bucket is missing.
+    """
+    client, location = connect(), S3Location.parse(uri)
+
+    def first_key(prefix: str) -> str:
+        # A listing, not a HEAD request: only its failures say what is wrong.
+        answer = client.list_objects_v2(Bucket=location.bucket, Prefix=prefix, MaxKeys=1)
+        return next((entry["Key"] for entry in answer.get("Contents", [])), "")
+
+    with _explained(client, "look for", location):
+        return first_key(location.key) == location.key or first_key(location.prefix) != ""
+
+
+def list_keys(uri: str) -> list[str]:
+    """Names of all objects below `uri`, relative to it, sorted; empty if there are none.
+
+    Raises:
+        StorageError: If the store cannot be asked or the bucket is missing.
+    """
+    client, location = connect(), S3Location.parse(uri)
+    pages = client.get_paginator("list_objects_v2").paginate(
+        Bucket=location.bucket, Prefix=location.prefix
+    )
+    with _explained(client, "list", location):
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    # Some tools mark a directory by an empty object whose name ends in a slash.
+    names = (key.removeprefix(location.prefix) for key in keys)
+    return sorted(name for name in names if name and not name.endswith("/"))
+
+
+def delete_prefix(uri: str) -> int:
+    """Delete every object below `uri`; returns how many there were.
+
+    Raises:
+        StorageError: If `uri` is a whole bucket, or an object cannot be deleted.
+    """
+    client, location = connect(), S3Location.parse(uri)
+    if not location.key:
+        raise StorageError(f"refusing to empty the whole bucket {location}: name a prefix in it")
+    keys = [location.child(name).key for name in list_keys(uri)]
+    for start in range(0, len(keys), _DELETE_BATCH):
+        objects = [{"Key": key} for key in keys[start : start + _DELETE_BATCH]]
+        with _explained(client, "delete", location):
+            answer = client.delete_objects(Bucket=location.bucket, Delete={"Objects": objects})
+        for failure in answer.get("Errors", []):
+            raise StorageError(f"cannot delete {failure['Key']} in {location}: {failure['Code']}")
+    return len(keys)
+
+
+def upload_file(path: Path, uri: str) -> None:
+    """Store a file and check size and digest against what the store then holds.
+
+    Raises:
+        StorageError: If it cannot be stored, or is not stored as it is here.
+    """
+    from boto3.s3.transfer import TransferConfig
+
+    client, location = connect(), S3Location.parse(uri)
+    digest = sha256(path)
+    with _explained(client, "write", location), path.open("rb") as stream:
+        client.upload_fileobj(
+            stream,
+            location.bucket,
+            location.key,
+            ExtraArgs={"Metadata": {"sha256": digest}},
+            Config=TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES),
+        )
+        stored = client.head_object(Bucket=location.bucket, Key=location.key)
+    if stored["ContentLength"] == path.stat().st_size and stored["ETag"].strip('"') == etag(path):
+        return
+    # Encrypting stores, among others, have ETags of their own: read the object back.
+    _check_digest(location, digest, _stored_sha256(client, location))
+
+
+def download_file(uri: str, path: Path) -> None:
+    """Fetch one object into a file, which appears only when it is complete and undamaged.
+
+    Raises:
+        StorageError: If it is not there, cannot be read, or is not what was uploaded.
+    """
+    client, location = connect(), S3Location.parse(uri)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with _explained(client, "read", location), part.open("wb") as stream:
+            client.download_fileobj(location.bucket, location.key, stream)
+            stored = client.head_object(Bucket=location.bucket, Key=location.key)
+        _check_digest(location, stored["Metadata"].get("sha256"), sha256(part))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check_digest(location: S3Location, expected: str | None, actual: str) -> None:
+    """Objects that other tools stored carry no digest of ours and pass."""
+    if expected is not None and actual != expected:
+        raise StorageError(
+            f"{location} is damaged: sha256 {actual[:12]}… where {expected[:12]}… was uploaded; "
+            "delete it and upload again"
+        )
+
+
+def _stored_sha256(client: S3Client, location: S3Location) -> str:
+    digest = hashlib.sha256()
+    with _explained(client, "read", location):
+        body = client.get_object(Bucket=location.bucket, Key=location.key)["Body"]
+        for chunk in body.iter_chunks(PART_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
