@@ -1,0 +1,97 @@
+"""Names and fixed numbers of the nuScenes detection benchmark, in the order of nuscenes-devkit."""
+
+from collections.abc import Mapping, Sequence
+
+from mono3d.errors import ConfigError
+
+DETECTION_CLASSES = (
+    "car",
+    "truck",
+    "bus",
+    "trailer",
+    "construction_vehicle",
+    "pedestrian",
+    "motorcycle",
+    "bicycle",
+    "traffic_cone",
+    "barrier",
+)
+
+CLASS_RANGE_M: Mapping[str, float] = {
+    "car": 50.0,
+    "truck": 50.0,
+    "bus": 50.0,
+    "trailer": 50.0,
+    "construction_vehicle": 50.0,
+    "pedestrian": 40.0,
+    "motorcycle": 40.0,
+    "bicycle": 40.0,
+    "traffic_cone": 30.0,
+    "barrier": 30.0,
+}
+"""Ground distance from the ego vehicle beyond which a class is not evaluated."""
+
+ATTRIBUTES = (
+    "pedestrian.moving",
+    "pedestrian.sitting_lying_down",
+    "pedestrian.standing",
+    "cycle.with_rider",
+    "cycle.without_rider",
+    "vehicle.moving",
+    "vehicle.parked",
+    "vehicle.stopped",
+)
+
+_VEHICLE_ATTRIBUTES = ("vehicle.moving", "vehicle.parked", "vehicle.stopped")
+_CYCLE_ATTRIBUTES = ("cycle.with_rider", "cycle.without_rider")
+CLASS_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
+    "car": _VEHICLE_ATTRIBUTES,
+    "truck": _VEHICLE_ATTRIBUTES,
+    "bus": _VEHICLE_ATTRIBUTES,
+    "trailer": _VEHICLE_ATTRIBUTES,
+    "construction_vehicle": _VEHICLE_ATTRIBUTES,
+    "pedestrian": ("pedestrian.moving", "pedestrian.sitting_lying_down", "pedestrian.standing"),
+    "motorcycle": _CYCLE_ATTRIBUTES,
+    "bicycle": _CYCLE_ATTRIBUTES,
+    "traffic_cone": (),
+    "barrier": (),
+}
+"""Attributes that an object of the class can have."""
+
+DEFAULT_ATTRIBUTE: Mapping[str, str] = {
+    "car": "vehicle.parked",
+    "truck": "vehicle.parked",
+    "bus": "vehicle.moving",
+    "trailer": "vehicle.parked",
+    "construction_vehicle": "vehicle.parked",
+    "pedestrian": "pedestrian.moving",
+    "motorcycle": "cycle.without_rider",
+    "bicycle": "cycle.without_rider",
+    "traffic_cone": "",
+    "barrier": "",
+}
+"""The most frequent attribute of each class, submitted where a detector predicts none."""
+
+CAMERAS = (
+    "CAM_FRONT",
+    "CAM_FRONT_RIGHT",
+    "CAM_BACK_RIGHT",
+    "CAM_BACK",
+    "CAM_BACK_LEFT",
+    "CAM_FRONT_LEFT",
+)
+"""The six cameras, clockwise from the front."""
+
+
+def check_classes(class_names: Sequence[str]) -> None:
+    """Raise unless the names are detection classes of the benchmark, each at most once.
+
+    Raises:
+        ConfigError: For an unknown or repeated name, or an empty list.
+    """
+    unknown = [name for name in class_names if name not in DETECTION_CLASSES]
+    if unknown:
+        known = ", ".join(DETECTION_CLASSES)
+        raise ConfigError(f"class {unknown[0]!r} is not a nuScenes detection class: {known}")
+    if not class_names or len(set(class_names)) != len(class_names):
+        raise ConfigError(f"classes {list(class_names)}: name at least one class, each once")

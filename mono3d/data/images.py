@@ -1,0 +1,45 @@
+"""Image files, read whole or refused."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from mono3d.errors import DataError
+
+_END_MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
+_TAIL_BYTES = 4096
+
+
+def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Decode an image to RGB, in the pixel order of the file (orientation tags are ignored).
+
+    Args:
+        path: A JPEG or PNG file.
+
+    Raises:
+        DataError: If the file is missing, unreadable, cut short or not an image. Decoders fill
+            what is missing of a file that was cut short with grey, so its end mark is looked for.
+    """
+    content = read_bytes(path)
+    mark = _END_MARKS.get(path.suffix.lower(), b"")
+    if mark not in content[-_TAIL_BYTES:]:
+        raise DataError(f"{path}: image is cut short or empty ({len(content)} bytes, no end mark)")
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags)
+    if image is None:
+        raise DataError(f"{path}: not a readable image ({len(content)} bytes)")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Content of a file.
+
+    Raises:
+        DataError: If it is missing or unreadable.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error

@@ -1,0 +1,276 @@
+"""nuScenes folders as frames of one camera or of six, in the camera and bev frames.
+
+The bev frame of a sample is the ego vehicle's at the time of its LiDAR sweep. A camera fires at
+another time, so `bev_from_cam` passes through the global frame.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor
+
+from mono3d.codec.nuscenes_names import CAMERAS, DETECTION_CLASSES, check_classes
+from mono3d.codec.nuscenes_poses import FramePose
+from mono3d.data.nuscenes_blobs import read_sweep, read_views
+from mono3d.data.nuscenes_boxes import ObjectReader
+from mono3d.data.nuscenes_index import load_index, open_index
+from mono3d.data.nuscenes_splits import samples_of_split
+from mono3d.errors import DataError
+from mono3d.structures import Boxes3D, Frame
+
+_HASHED_OF_SAMPLE = ("sample_tokens", "global_from_bev", "bev_from_lidar", "lidar_files")
+_HASHED_OF_CAMERA = ("camera_tokens", "camera_files", "intrinsics", "global_from_cam")
+_HASHED_OF_OBJECT = (
+    "centers",
+    "forward",
+    "velocity",
+    "dims_hwl",
+    "labels",
+    "attributes",
+    "object_ids",
+    "num_points",
+    "visibility",
+)
+_HASHED_DECIMALS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class NuScenesSummary:
+    """What a data set holds."""
+
+    scenes: int
+    samples: int
+    frames: int
+    objects: Mapping[str, int]
+    """By class; an object counts once a sample, however many cameras see it."""
+
+
+class NuScenesDataset:
+    """Frames of a nuScenes folder: one for each camera image, or one for each sample.
+
+    Picklable: it holds no devkit object and maps its index again where it is unpickled.
+    """
+
+    def __init__(  # noqa: PLR0913 (what to read, and where it lies)
+        self,
+        root: Path,
+        *,
+        version: str,
+        split: str,
+        class_names: Sequence[str],
+        cameras: Sequence[str] = CAMERAS,
+        surround: bool = False,
+        with_points: bool = False,
+        has_labels: bool = True,
+        blob_root: Path | None = None,
+        cache_dir: Path | None = None,
+    ) -> None:
+        """Open a folder; the first time, its index is built with nuscenes-devkit.
+
+        Args:
+            root: nuScenes folder: tables in root/version, maps in root/maps.
+            version: Folder of the tables, such as v1.0-trainval.
+            split: See `samples_of_split`.
+            class_names: Detection classes to learn, in the order of their labels; objects of
+                others are dropped. Objects without LiDAR points are kept: `num_points` tells.
+            cameras: Channels to read, in this order.
+            surround: One frame of all cameras for each sample, named by the sample's token;
+                otherwise one frame of one camera, named by the token of its sample_data.
+            with_points: Whether to read the LiDAR sweep of each sample.
+            has_labels: False leaves labels out, as if the samples were not annotated.
+            blob_root: Folder that holds samples/; None is `root`.
+            cache_dir: Where the index is kept; see `open_index`.
+
+        Raises:
+            DataError: If tables, split or a camera's key frame are missing or broken, or labels
+                are asked of a version without annotations.
+            ConfigError: If a class is not one of the benchmark's.
+        """
+        check_classes(class_names)
+        self._index, self._index_path = open_index(root, version, cache_dir)
+        self._blob_root = blob_root or root
+        self._class_names = tuple(class_names)
+        self._cameras = tuple(cameras)
+        self._surround, self._with_points, self._has_labels = surround, with_points, has_labels
+        self._samples = samples_of_split(self._index, split)
+        self._channels = self._find_channels(root / version)
+        self._label_of = np.full(len(DETECTION_CLASSES), -1, dtype=np.int64)
+        self._label_of[[DETECTION_CLASSES.index(c) for c in class_names]] = range(len(class_names))
+        self._objects = ObjectReader(index=self._index, label_of=self._label_of)
+        if has_labels and not len(self._index.labels):
+            raise DataError(f"{root / version}: no annotations, so it can only be read unlabelled")
+
+    def _find_channels(self, folder: Path) -> Int64[np.ndarray, " v"]:
+        unknown = [name for name in self._cameras if name not in self._index.channels]
+        if unknown:
+            known = list(self._index.channels)
+            raise DataError(f"{folder}: no camera {unknown[0]!r}; it has {known}")
+        channels = np.array([self._index.channels.index(name) for name in self._cameras])
+        is_missing = self._index.camera_tokens[self._samples][:, channels] == b""
+        if is_missing.any():
+            row, column = np.argwhere(is_missing)[0]
+            token = self._index.sample_tokens[self._samples[row]].decode()
+            raise DataError(f"{folder}: sample {token} has no key frame of {self._cameras[column]}")
+        return channels
+
+    def __getstate__(self) -> dict[str, Any]:
+        mapped = ("_index", "_objects")
+        return {name: value for name, value in self.__dict__.items() if name not in mapped}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._index = load_index(self._index_path)
+        self._objects = ObjectReader(index=self._index, label_of=self._label_of)
+
+    def __len__(self) -> int:
+        return len(self._samples) * (1 if self._surround else len(self._channels))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes in the order of their labels."""
+        return self._class_names
+
+    @property
+    def frame_ids(self) -> list[str]:
+        """Names of all frames, in order: sample_data tokens, or sample tokens if surround."""
+        if self._surround:
+            tokens = self._index.sample_tokens[self._samples]
+        else:
+            tokens = self._index.camera_tokens[self._samples][:, self._channels].ravel()
+        return [token.decode() for token in tokens.tolist()]
+
+    @property
+    def sample_tokens(self) -> list[str]:
+        """Tokens of the samples, in order."""
+        return [token.decode() for token in self._index.sample_tokens[self._samples].tolist()]
+
+    def __getitem__(self, index: int) -> Frame:
+        """Read one frame.
+
+        Raises:
+            DataError: If an image or a LiDAR sweep is missing, cut short, corrupt, or of another
+                size than the tables or the other cameras say.
+            IndexError: Past the end.
+        """
+        sample, channels = self._locate(index)
+        poses = self._index.global_from_cam[sample, channels]
+        bev_from_global = np.linalg.inv(self._index.global_from_bev[sample])
+        boxes_cam, boxes_bev = None, None
+        if self._has_labels:
+            boxes_cam = self._boxes_cam(sample, channels)
+            boxes_bev = self._objects.in_bev(self._objects.rows(sample), bev_from_global)
+        files = [file.decode() for file in self._index.camera_files[sample, channels].tolist()]
+        return Frame(
+            frame_id=self._frame_id(sample, channels),
+            camera_names=tuple(self._index.channels[channel] for channel in channels),
+            images=read_views(
+                [self._blob_root / file for file in files],
+                self._index.image_sizes[sample, channels].tolist(),
+            ),
+            projection=self._projection(sample, channels),
+            bev_from_cam=torch.from_numpy(bev_from_global @ poses).float(),
+            boxes_cam=boxes_cam,
+            boxes_bev=boxes_bev,
+            points=self._points(sample) if self._with_points else None,
+        )
+
+    def frame_labels(self, index: int) -> Int64[np.ndarray, " objects"]:
+        """Labels of the objects that a frame's cameras see, without reading its images."""
+        if not self._has_labels:
+            return np.zeros(0, dtype=np.int64)
+        sample, channels = self._locate(index)
+        rows = self._objects.rows(sample)
+        is_seen = self._index.is_in_image[rows][:, channels].any(axis=1)
+        labels: np.ndarray = self._label_of[self._index.labels[rows[is_seen]]]
+        return labels
+
+    def pose(self, index: int) -> FramePose:
+        """Sample and poses of a frame, for the evaluation of what is detected in it."""
+        sample, channels = self._locate(index)
+        return FramePose(
+            sample_token=self._index.sample_tokens[sample].decode(),
+            global_from_cam=torch.from_numpy(self._index.global_from_cam[sample, channels]),
+            global_from_bev=torch.from_numpy(self._index.global_from_bev[sample].copy()),
+        )
+
+    def describe(self) -> NuScenesSummary:
+        """Counts of scenes, samples, frames and objects."""
+        labels = self._label_of[self._index.labels[self._all_object_rows()]]
+        counts = np.bincount(labels[labels >= 0], minlength=len(self._class_names)).tolist()
+        return NuScenesSummary(
+            scenes=len(np.unique(self._index.scenes[self._samples])),
+            samples=len(self._samples),
+            frames=len(self),
+            objects=dict(zip(self._class_names, counts, strict=True)),
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over tokens, file names, boxes, poses and calibrations of these frames.
+
+        Pixels and points are not read; where the folder lies does not matter.
+        """
+        digest = hashlib.sha256()
+        settings = [self._class_names, self._cameras, self._surround, self._with_points]
+        digest.update(json.dumps([*settings, self._has_labels]).encode())
+        for name in _HASHED_OF_SAMPLE:
+            digest.update(_content(getattr(self._index, name)[self._samples]))
+        for name in _HASHED_OF_CAMERA:
+            digest.update(_content(getattr(self._index, name)[self._samples][:, self._channels]))
+        rows = self._all_object_rows()
+        for name in _HASHED_OF_OBJECT:
+            digest.update(_content(getattr(self._index, name)[rows]))
+        return digest.hexdigest()
+
+    def _locate(self, index: int) -> tuple[int, Int64[np.ndarray, " v"]]:
+        """Row of the frame's sample, and its channels."""
+        if self._surround:
+            return int(self._samples[index]), self._channels
+        position, camera = divmod(index, len(self._channels))
+        return int(self._samples[position]), self._channels[camera : camera + 1]
+
+    def _frame_id(self, sample: int, channels: Int64[np.ndarray, " v"]) -> str:
+        if self._surround:
+            return str(self._index.sample_tokens[sample].decode())
+        return str(self._index.camera_tokens[sample, channels[0]].decode())
+
+    def _all_object_rows(self) -> Int64[np.ndarray, " n"]:
+        """Rows of all learnt objects of the data set's samples."""
+        is_ours = np.zeros(len(self._index.sample_tokens), dtype=bool)
+        is_ours[self._samples] = True
+        is_ours_of_object = np.repeat(is_ours, np.diff(self._index.first_object))
+        return np.flatnonzero(is_ours_of_object & (self._label_of[self._index.labels] >= 0))
+
+    def _boxes_cam(self, sample: int, channels: Int64[np.ndarray, " v"]) -> tuple[Boxes3D, ...]:
+        rows = self._objects.rows(sample)
+        is_seen = self._index.is_in_image[rows]
+        cam_from_global = np.linalg.inv(self._index.global_from_cam[sample])
+        return tuple(
+            self._objects.in_camera(rows[is_seen[:, channel]], cam_from_global[channel])
+            for channel in channels
+        )
+
+    def _projection(self, sample: int, channels: Int64[np.ndarray, " v"]) -> Float[Tensor, "v 3 4"]:
+        intrinsics = torch.from_numpy(self._index.intrinsics[sample, channels]).float()
+        return torch.nn.functional.pad(intrinsics, (0, 1))
+
+    def _points(self, sample: int) -> Float[Tensor, "n 4"]:
+        path = self._blob_root / self._index.lidar_files[sample].decode()
+        return read_sweep(path, self._index.bev_from_lidar[sample])
+
+
+def _content(column: Shaped[np.ndarray, "..."]) -> bytes:
+    """Bytes that say what a column holds, whatever its padding and the last bits of its floats."""
+    if column.dtype.kind == "S":
+        return bytes(b"\n".join(column.ravel().tolist()))
+    if column.dtype.kind == "f":
+        column = column.round(_HASHED_DECIMALS) + 0.0  # no negative zeros
+    return bytes(column.tobytes())

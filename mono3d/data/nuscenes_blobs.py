@@ -1,0 +1,54 @@
+"""Images and LiDAR sweeps of nuScenes, checked against what the tables say of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, UInt8
+from torch import Tensor
+
+from mono3d.data.images import read_bytes, read_image
+from mono3d.errors import DataError
+
+_POINT_VALUES = 5
+_FULL_INTENSITY = 255.0
+
+
+def read_views(paths: Sequence[Path], sizes: Sequence[Sequence[int]]) -> UInt8[Tensor, "v 3 h w"]:
+    """Images of the cameras of one frame, RGB.
+
+    Args:
+        paths: One image a camera.
+        sizes: Height and width that the calibration of each was made for.
+
+    Returns:
+        A view of interleaved pixels: what crops or scales them next reads them as they lie.
+
+    Raises:
+        DataError: If an image is missing, broken or of another size.
+    """
+    images = [read_image(path) for path in paths]
+    for path, image, size in zip(paths, images, sizes, strict=True):
+        if image.shape[:2] != tuple(size):
+            raise DataError(f"{path}: image has {image.shape[:2]} pixels, its table says {size}")
+        if image.shape != images[0].shape:
+            raise DataError(f"{path}: another size than {paths[0].name}; one frame has one size")
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def read_sweep(path: Path, bev_from_lidar: Float64[np.ndarray, "4 4"]) -> Float[Tensor, "n 4"]:
+    """A .pcd.bin sweep as x, y, z in the bev frame and intensity in [0, 1].
+
+    Raises:
+        DataError: If the file is missing, cut short, or holds numbers that are not finite.
+    """
+    content = read_bytes(path)
+    if not content or len(content) % (4 * _POINT_VALUES):
+        raise DataError(f"{path}: {len(content)} bytes are no whole number of 20-byte points")
+    points = np.frombuffer(content, dtype=np.float32).reshape(-1, _POINT_VALUES)
+    if not np.isfinite(points).all():
+        raise DataError(f"{path}: a point is not finite")
+    transform = bev_from_lidar.astype(np.float32)
+    turned = points[:, :3] @ transform[:3, :3].T + transform[:3, 3]
+    return torch.from_numpy(np.hstack([turned, points[:, 3:4] / _FULL_INTENSITY]))
