@@ -55,24 +55,23 @@ def corners_bev(
     return centers[..., None, :] + local
 
 
-def edges_in_front(
-    corners: Float[Tensor, "*n 8 3"],
-) -> tuple[Float[Tensor, "*n 12 2 3"], Bool[Tensor, "*n 12"]]:
-    """The edges of cuboids, cut where they pass the plane z = MIN_DEPTH_M before the camera.
+def cut_at_camera_plane(
+    segments: Float[Tensor, "*n 2 3"],
+) -> tuple[Float[Tensor, "*n 2 3"], Bool[Tensor, "*n"]]:
+    """The parts of straight segments that lie before the camera, beyond z = MIN_DEPTH_M.
 
     Args:
-        corners: From `corners_cam`.
+        segments: Both ends, in the camera frame.
 
     Returns:
-        Both ends of the twelve edges in the order of BOX_EDGES, and which edges have a part in
-        front of the plane; the ends of the others are as they were.
+        The segments, an end behind the plane moved along its segment on to the plane, and which of
+        them have a part before the camera; the ends of the others are as they were.
     """
-    edges = corners[..., torch.tensor(BOX_EDGES, device=corners.device), :]
-    depth = edges[..., 2:]
-    toward, other_depth = edges.flip(-2) - edges, depth.flip(-2)
-    cut = edges + toward * (MIN_DEPTH_M - depth) / toward[..., 2:]
+    depth = segments[..., 2:]
+    toward, other_depth = segments.flip(-2) - segments, depth.flip(-2)
+    cut = segments + toward * (MIN_DEPTH_M - depth) / toward[..., 2:]
     crosses = (depth < MIN_DEPTH_M) & (other_depth >= MIN_DEPTH_M)
-    return torch.where(crosses, cut, edges), (depth >= MIN_DEPTH_M).any(-2)[..., 0]
+    return torch.where(crosses, cut, segments), (depth >= MIN_DEPTH_M).any(-2)[..., 0]
 
 
 def hull_2d(
@@ -94,7 +93,8 @@ def hull_2d(
         empty (right <= left or bottom <= top).
     """
     height, width = image_size
-    edges, in_front = edges_in_front(corners)
+    edges = corners[..., torch.tensor(BOX_EDGES, device=corners.device), :]
+    edges, in_front = cut_at_camera_plane(edges)
     pixels = project(edges, projection[..., None, None, :, :])
     in_front = in_front[..., None, None]
     low = torch.where(in_front, pixels, torch.inf).flatten(-3, -2).amin(-2)

@@ -12,7 +12,7 @@ from mono3d.geometry.boxes import (
     FRONT_FACE,
     corners_bev,
     corners_cam,
-    edges_in_front,
+    cut_at_camera_plane,
     forward_bev,
     forward_cam,
     hull_2d,
@@ -162,7 +162,7 @@ def test_box_across_the_camera_plane_has_the_hull_of_its_front_part() -> None:
 
 def test_edges_end_on_the_camera_plane_and_only_where_they_cross_it() -> None:
     corners = corners_cam(_tensor(2, 0, 0), _tensor(1.5, 2, 8), _tensor(-math.pi / 2)[0])
-    edges, in_front = edges_in_front(corners)
+    edges, in_front = cut_at_camera_plane(corners[torch.tensor(BOX_EDGES)])
     # The four long edges cross; of the others, the four of the front face lie before the camera.
     assert in_front.sum() == 8
     assert edges[in_front][..., 2].min().item() == pytest.approx(MIN_DEPTH_M)
