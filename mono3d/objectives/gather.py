@@ -46,7 +46,7 @@ def gather_samples(local: DepthSamples, *, capacity: int) -> tuple[DepthSamples,
         return local, slice(0, slots)
     packed = _pack(local, capacity)
     gathered = packed.new_empty(dist.get_world_size(), *packed.shape)
-    dist.all_gather_into_tensor(gathered, packed)
+    dist.all_gather(list(gathered.unbind()), packed)
     start = dist.get_rank() * capacity
     return _unpack(gathered, local), slice(start, start + slots)
 
