@@ -1,0 +1,149 @@
+"""What waits for an MLflow server, and its delivery."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from mono3d.tracking.mlflow_server import (
+    METRICS_PER_CALL,
+    MlflowServer,
+    OpenRun,
+    RejectedError,
+    Scalar,
+)
+from mono3d.tracking.outbox import Outbox, Parcel
+from mono3d.tracking.provenance import code_tags, current_owner
+from mono3d.tracking.spool import Spool
+from mono3d.tracking.tracker import MetricRecord, RunIdentity
+
+_logger = logging.getLogger(__name__)
+
+
+class MlflowDelivery:
+    """The metrics, files and facts that one run owes to its server.
+
+    Any thread adds; one thread calls `deliver`. Everything is on disk from the moment it is
+    added until the server has it. A metric is sent only if its step is later than the last one
+    that the server has of it, so records may be added again from any earlier step.
+    """
+
+    def __init__(
+        self, server: MlflowServer, identity: RunIdentity, *, experiment: str, spool: Path
+    ) -> None:
+        self.outbox = Outbox(spool.with_name(f"{spool.name}.outbox"))
+        self.run: OpenRun | None = None
+        """None until the server was reached."""
+        self.end_status: str | None = None
+        """Set when nothing more will be added: the run is ended with it."""
+        self._server = server
+        self._identity = identity
+        self._experiment = experiment
+        self._spool = Spool(spool)
+        self._due = deque(_scalars(self._spool.read()))
+        self._lock = threading.Lock()
+        self._last_step: dict[str, int] = {}
+        self._rejected_keys: set[str] = set()
+
+    @property
+    def num_due(self) -> int:
+        """Metric values that wait."""
+        return len(self._due)
+
+    def add(self, records: Sequence[MetricRecord]) -> None:
+        """Queue metrics; a full disk costs only their protection against a kill."""
+        with self._lock:
+            self._due.extend(_scalars(records))
+            try:
+                self._spool.append(records)
+            except OSError as error:
+                _logger.warning("metrics are held in memory only: %s", error)
+
+    def deliver(self) -> None:
+        """Send everything that is due.
+
+        Metrics go first, and the end of the run does not wait for files: the store behind the
+        server may be away while the server is there.
+
+        Raises:
+            Exception: The server is slow or away; what it did not take is still due.
+        """
+        if self.run is None:
+            self.run = self._open()
+        self._deliver_metrics(self.run)
+        try:
+            self._deliver_parcels(self.run)
+        finally:
+            if self.end_status is not None:
+                self._server.end_run(self.run.run_id, self.end_status)
+
+    def _open(self) -> OpenRun:
+        tags = {**code_tags(), **current_owner().to_tags()}
+        run = self._server.open_run(self._identity, self._experiment, tags)
+        self._last_step.update(run.last_step)
+        return run
+
+    def _deliver_metrics(self, run: OpenRun) -> None:
+        while self._due:
+            batch = list(islice(self._due, METRICS_PER_CALL))
+            unsent = list(self._unsent(batch))
+            self._send(run.run_id, unsent)
+            self._last_step.update((scalar.key, scalar.step) for scalar in unsent)
+            for _ in batch:
+                self._due.popleft()
+        with self._lock:
+            if not self._due:
+                self._spool.clear()
+
+    def _unsent(self, batch: Sequence[Scalar]) -> Iterator[Scalar]:
+        """Without steps that the server has, and without repetitions inside the batch."""
+        last_step = dict(self._last_step)
+        for scalar in batch:
+            if scalar.step > last_step.get(scalar.key, -1):
+                last_step[scalar.key] = scalar.step
+                yield scalar
+
+    def _send(self, run_id: str, scalars: Sequence[Scalar]) -> None:
+        """Send; where the server rejects a batch, find the metric that it rejects and drop it."""
+        scalars = [scalar for scalar in scalars if scalar.key not in self._rejected_keys]
+        if not scalars:
+            return
+        try:
+            self._server.log_scalars(run_id, scalars)
+        except RejectedError as error:
+            if len({scalar.key for scalar in scalars}) == 1:
+                self._rejected_keys.add(scalars[0].key)
+                _logger.warning("MLflow rejects metric %s: %s", scalars[0].key, error)
+                return
+            half = len(scalars) // 2
+            self._send(run_id, scalars[:half])
+            self._send(run_id, scalars[half:])
+
+    def _deliver_parcels(self, run: OpenRun) -> None:
+        for parcel in self.outbox.pending():
+            try:
+                self._hand_over(run, parcel)
+            except RejectedError as error:
+                _logger.warning("MLflow rejects %s %s: %s", parcel.kind, parcel.fields, error)
+            self.outbox.settle(parcel)
+
+    def _hand_over(self, run: OpenRun, parcel: Parcel) -> None:
+        match parcel.kind:
+            case "tags":
+                self._server.set_tags(run.run_id, parcel.fields)
+            case "files":
+                self._server.log_artifacts(run.run_id, parcel.content, **parcel.fields)
+            case "dataset":
+                self._server.log_dataset(run.run_id, **parcel.fields)
+            case "model":
+                self._server.log_model(run, parcel.content, **parcel.fields)
+            case _:
+                raise RejectedError("this version of mono3d does not know the kind")
+
+
+def _scalars(records: Sequence[MetricRecord]) -> Iterator[Scalar]:
+    for record in records:
+        for key, value in record.metrics.items():
+            yield Scalar(key, float(value), record.time_ms, record.step)
