@@ -66,7 +66,10 @@ def epoch_order(
     random = np.random.default_rng([seed, epoch])
     if shares is None:
         rounds = -(-length // num_frames)
-        return np.concatenate([random.permutation(num_frames) for _ in range(rounds)])[:length]
+        drawn: Int64[np.ndarray, " length"] = np.concatenate(
+            [random.permutation(num_frames) for _ in range(rounds)]
+        )
+        return drawn[:length]
     edges = np.cumsum(shares / shares.sum()) * length
     picks = np.searchsorted(edges, np.arange(length) + random.random(), side="right")
     order: Int64[np.ndarray, " length"] = random.permutation(picks.clip(max=num_frames - 1))

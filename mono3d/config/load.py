@@ -1,0 +1,178 @@
+"""Recipe YAML and dotted overrides → RunConfig, and back."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mono3d.config.schema import RunConfig
+from mono3d.errors import ConfigError
+
+RECIPES = resources.files("mono3d") / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(
+        Path(entry.name).stem for entry in RECIPES.iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a recipe, apply `path=value` overrides in order, and check the whole.
+
+    Args:
+        recipe: Name of a shipped recipe, or path of a YAML file.
+        overrides: `optim.lr=3e-4`; values are YAML. Setting `x.kind` resets the section x.
+
+    Raises:
+        ConfigError: One line that names the key, the value and the rule.
+    """
+    tree = read_recipe(recipe)
+    return parse(apply_overrides(tree, map(parse_override, overrides)), source=recipe)
+
+
+def read_recipe(recipe: str) -> dict[str, Any]:
+    """The YAML of a shipped name or a path, as a tree."""
+    path = Path(recipe)
+    if recipe in recipe_names():
+        text = (RECIPES / f"{recipe}.yaml").read_text()
+    elif path.is_file():
+        text = path.read_text()
+    else:
+        shipped = ", ".join(recipe_names())
+        raise ConfigError(f"recipe {recipe!r}: neither a file nor a shipped recipe ({shipped})")
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"recipe {recipe}: not valid YAML: {' '.join(str(error).split())}"
+        ) from error
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"recipe {recipe}: must be a mapping of sections, is {type(tree).__name__}"
+        )
+    return tree
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`path=value` to path and YAML value; 3e-4 is a number, as people mean it."""
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"override {text!r}: must be PATH=VALUE, such as optim.lr=3e-4")
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {text!r}: the value is not valid YAML") from error
+
+
+def apply_overrides(
+    tree: Mapping[str, Any], overrides: Iterable[tuple[str, Any]]
+) -> dict[str, Any]:
+    """A new tree with dotted paths set; the one function for command line, search and tests."""
+    result: dict[str, Any] = json.loads(json.dumps(tree))
+    for path, value in overrides:
+        *parents, leaf = path.split(".")
+        node = result
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"override {path}={value}: {parent} is a value, not a section")
+        if leaf == "kind" and node.get("kind") != value:
+            node.clear()
+        node[leaf] = value
+    return result
+
+
+def parse(tree: Mapping[str, Any], *, source: str) -> RunConfig:
+    """Check a tree against the schema.
+
+    Raises:
+        ConfigError: The first thing that is wrong, with the nearest valid key for an unknown one.
+    """
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(error)}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    # pydantic puts the tag of a union between the section and its field.
+    names = [str(part) for part in first["loc"] if str(part) not in _tags()]
+    path = ".".join(names)
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {path}{_suggest(names)}"
+    value = "" if first["type"] == "missing" else f"={first['input']!r}"
+    return f"{path}{value}: {first['msg']}" if path else first["msg"].removeprefix("Value error, ")
+
+
+def _suggest(names: Sequence[str]) -> str:
+    keys = sorted(all_keys(RunConfig))
+    near = difflib.get_close_matches(".".join(names), keys, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def all_keys(model: type[BaseModel], prefix: str = "") -> set[str]:
+    """Every dotted path that a config may hold, all variants of unions included."""
+    keys = set()
+    for name, field in model.model_fields.items():
+        keys.add(prefix + name)
+        for section in _sections(field.annotation):
+            keys |= all_keys(section, f"{prefix}{name}.")
+    return keys
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) is None and not get_args(annotation):
+        return []
+    return [section for argument in get_args(annotation) for section in _sections(argument)]
+
+
+def _tags() -> set[str]:
+    """Values of `kind` in all unions."""
+    found: set[str] = set()
+
+    def visit(model: type[BaseModel]) -> None:
+        for name, field in model.model_fields.items():
+            if name == "kind":
+                found.add(str(field.default))
+            for section in _sections(field.annotation):
+                visit(section)
+
+    visit(RunConfig)
+    return found
+
+
+def flatten(config: RunConfig) -> dict[str, str]:
+    """Dotted path → value as text, for MLflow's params."""
+    flat: dict[str, str] = {}
+
+    def visit(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, item in value.items():
+                visit(f"{prefix}.{key}" if prefix else key, item)
+        else:
+            flat[prefix] = value if isinstance(value, str) else json.dumps(value)
+
+    visit("", config.model_dump(mode="json"))
+    return flat
+
+
+def dump_yaml(config: RunConfig) -> str:
+    """The resolved run as a recipe that `load_recipe` takes."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100)
+
+
+def fingerprint(config: RunConfig) -> str:
+    """Sixteen hex digits that two equal configs share."""
+    canonical = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

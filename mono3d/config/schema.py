@@ -1,0 +1,334 @@
+"""What a run is. Frozen, closed: an unknown key is an error, and nothing changes after loading.
+
+A choice is a union tagged by `kind`. Documentation stands under each field; units are in names.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+NUSCENES_CLASSES = (
+    "car", "truck", "trailer", "bus", "construction_vehicle", "bicycle", "motorcycle",
+    "pedestrian", "traffic_cone", "barrier",
+)  # fmt: skip
+NUSCENES_CAMERAS = (
+    "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT",
+)  # fmt: skip
+
+
+class Section(BaseModel):
+    """A part of the config."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class NuScenesData(Section):
+    """A folder in nuScenes' format, real or synthetic."""
+
+    kind: Literal["nuscenes"] = "nuscenes"
+    root: str
+    """Folder that holds the version folder and, unless `blob_root` says otherwise, the blobs."""
+    version: str = "v1.0-trainval"
+    """Name of the folder with the tables."""
+    train_split: str = "train"
+    """An official split, one of the version's splits.json, or `all`."""
+    val_split: str = "val"
+    blob_root: str | None = None
+    """Where samples/ lies, if not in `root`."""
+    class_names: tuple[str, ...] = NUSCENES_CLASSES
+    """Classes to detect, in the order of the network's outputs."""
+    mean_dims_hwl: dict[str, tuple[float, float, float]] = {}
+    """Mean height, width and length in metres of classes that the benchmarks do not know."""
+    cameras: tuple[str, ...] = NUSCENES_CAMERAS
+
+
+DataConfig = NuScenesData
+
+
+class InputConfig(Section):
+    """How a frame becomes network input."""
+
+    image_height_px: int = Field(448, ge=32)
+    """Images are resized to the width, then the lowest rows are kept: above is mostly sky."""
+    image_width_px: int = Field(800, ge=32)
+    flip_probability: float = Field(0.5, ge=0, le=1)
+    """Mirrored training frames."""
+    brightness_jitter: float = Field(0.0, ge=0, le=1)
+    """Largest change of brightness, as a share of the full range; 0 is none."""
+    contrast_jitter: float = Field(0.0, ge=0, le=1)
+    """Largest relative change of contrast; 0 is none."""
+    class_balance_threshold: float = Field(0.0, ge=0, le=1)
+    """Classes in a smaller share of the frames are drawn more often (LVIS); 0 is off."""
+    empty_frame_share: float = Field(1.0, ge=0)
+    """How often a frame without objects is drawn, relative to one with common objects."""
+    min_points: int = Field(1, ge=0)
+    """Objects known to hold fewer LiDAR points are not learnt."""
+    max_objects: int = Field(64, ge=1)
+    """Labelled boxes kept in one image, the nearest first."""
+    loader_processes: int = Field(0, ge=0)
+    """Processes that prepare batches for each worker; 0 prepares in the worker itself."""
+
+
+class ResNetBackbone(Section):
+    """A ResNet from scratch."""
+
+    kind: Literal["resnet"] = "resnet"
+    depth: Literal[18, 34, 50, 101] = 18
+    width: int = Field(64, ge=8)
+    """Channels of the first stage of a basic ResNet; 64 is the usual one."""
+
+
+class ConfiguredBackbone(Section):
+    """Any transformers backbone from scratch."""
+
+    kind: Literal["config"] = "config"
+    model_type: str
+    """The architecture's name in transformers: convnextv2, dinov2, swin, ..."""
+    options: dict[str, Any] = {}
+    """Options of its transformers config."""
+
+
+class PretrainedBackbone(Section):
+    """A transformers backbone with weights; its batch norms stay frozen."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    source: str
+    """A local folder or a hub name with safetensors weights."""
+
+
+BackboneConfig = Annotated[
+    ResNetBackbone | ConfiguredBackbone | PretrainedBackbone, Field(discriminator="kind")
+]
+
+
+class DepthCodeConfig(Section):
+    """The affine law between the network's output and log depth."""
+
+    reference_focal_px: float = Field(630.0, gt=0)
+    """Focal length at which mean and deviation hold; others scale depth in proportion."""
+    mean_log_m: float = 3.1
+    """Mean of ln(depth in metres) over objects at the reference focal length."""
+    std_log: float = Field(0.6, gt=0)
+    """Standard deviation of the same."""
+
+
+class DenseModel(Section):
+    """FCOS3D/PGD family: several points an object."""
+
+    kind: Literal["dense"] = "dense"
+    backbone: BackboneConfig = ResNetBackbone()
+    strides_px: tuple[int, ...] = (8, 16, 32, 64, 128)
+    """Strides of the prediction levels, finest first."""
+    first_limit_px: float = Field(48.0, gt=0)
+    """Largest distance from a point to a side of the 2D box that the finest level learns."""
+    channels: int = Field(128, ge=8)
+    """Of neck and towers."""
+    tower_depth: int = Field(2, ge=0)
+    """Convolutions in each tower."""
+    depth_code: DepthCodeConfig = DepthCodeConfig()
+    num_depth_bins: int = Field(0, ge=0)
+    """PGD's depth classifier beside the regression; 0 is none."""
+    depth_bin_width_m: float = Field(10.0, gt=0)
+    has_uncertainty: bool = False
+    """Predict the scale of a Laplace law around the depth."""
+    max_positives: int = Field(256, ge=1)
+    """Points learnt in one image, the most central first."""
+
+
+ModelConfig = DenseModel
+
+
+class LossConfig(Section):
+    """Kind of the depth loss and factors of all terms."""
+
+    depth_loss: Literal["smooth_l1_log", "smooth_l1_m", "laplace"] = "smooth_l1_log"
+    """`laplace` needs model.has_uncertainty."""
+    classification: float = Field(1.0, ge=0)
+    centerness: float = Field(1.0, ge=0)
+    offset: float = Field(1.0, ge=0)
+    depth: float = Field(1.0, ge=0)
+    dims: float = Field(1.0, ge=0)
+    axis: float = Field(1.0, ge=0)
+    direction: float = Field(1.0, ge=0)
+    velocity: float = Field(0.05, ge=0)
+    attribute: float = Field(1.0, ge=0)
+
+
+class NoMining(Section):
+    """Every depth sample counts the same."""
+
+    kind: Literal["none"] = "none"
+
+
+class GmmMiningConfig(Section):
+    """Gradient-aware, model-perceive mining of depth samples (after arXiv:2306.17450)."""
+
+    kind: Literal["gmm"] = "gmm"
+    metric: Literal["ratio", "exp_rel", "exp_abs", "linear"] = "exp_rel"
+    """What depth quality is."""
+    sharpness: float = Field(2.0, gt=0, allow_inf_nan=False)
+    """Depth error, in typical errors, at which a weight falls to 1/e."""
+    typical_error: float | None = Field(None, gt=0)
+    """None: the running median of the model's own error. A number switches that off."""
+    floor: float = Field(0.1, ge=0, le=1)
+    """Least quality factor; 1 switches the weighting by quality off."""
+    keep_per_object: float = Field(1.0, gt=0, le=1)
+    """Share of each object's samples that keep their weight, best first; 1 is off."""
+    gradient_exponent: float = Field(0.5, ge=0)
+    """0 ignores gradients, 1 gives every sample the same pull on the network's output."""
+    gradient_clip: float = Field(4.0, ge=1)
+    """The gradient factor stays between its inverse and itself."""
+    median_momentum: float = Field(0.99, ge=0, lt=1)
+    """Of the running median, a step."""
+    warmup_epochs: float = Field(1.0, ge=0)
+    """Epochs of equal weights before mining ramps in."""
+    ramp_epochs: float = Field(1.0, ge=0)
+    """Epochs over which it ramps in."""
+
+
+MiningConfig = Annotated[NoMining | GmmMiningConfig, Field(discriminator="kind")]
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: float = Field(2e-4, gt=0)
+    """For `reference_batch` frames a step; the step's own size scales it in proportion."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Not applied to norms, biases and scales."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+
+
+class Sgd(Section):
+    """Stochastic gradient descent with momentum."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: float = Field(2e-3, gt=0)
+    """For `reference_batch` frames a step; the step's own size scales it in proportion."""
+    weight_decay: float = Field(1e-4, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+
+
+OptimiserConfig = Annotated[AdamW | Sgd, Field(discriminator="kind")]
+
+
+class CosineSchedule(Section):
+    """Linear warm-up, then half a cosine down to `final_share`."""
+
+    kind: Literal["cosine"] = "cosine"
+    warmup_steps: int = Field(500, ge=0)
+    final_share: float = Field(0.01, ge=0, le=1)
+    """Learning rate at the end, as a share of the peak."""
+
+
+class StepSchedule(Section):
+    """Linear warm-up, then a drop at each milestone."""
+
+    kind: Literal["step"] = "step"
+    warmup_steps: int = Field(500, ge=0)
+    milestone_epochs: tuple[float, ...] = (8, 11)
+    factor: float = Field(0.1, gt=0, le=1)
+
+
+ScheduleConfig = Annotated[CosineSchedule | StepSchedule, Field(discriminator="kind")]
+
+
+class TrainConfig(Section):
+    """The loop."""
+
+    epochs: int = Field(12, ge=1)
+    epoch_frames: int | None = Field(None, ge=1)
+    """Frames drawn for one epoch; None is the length of the training split."""
+    batch_size: int = Field(8, ge=1)
+    """Frames of one worker and micro-batch."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches to one optimiser step."""
+    reference_batch: int = Field(16, ge=1)
+    """Frames a step for which the learning rate is meant."""
+    max_grad_norm: float = Field(35.0, gt=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    """Of the averaged weights that evaluation and export use; ramps up from 0 at the start."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16` autocasts the network on a GPU; losses and mining stay in float32."""
+    log_every_steps: int = Field(10, ge=1)
+    """Steps between two crossings of the metrics to the host."""
+    threads_per_worker: int | None = Field(None, ge=1)
+    """CPU threads of one worker; None leaves the choice to PyTorch."""
+
+
+class EvaluationConfig(Section):
+    """What is measured on the validation split, and how detections are kept."""
+
+    every_epochs: int = Field(1, ge=1)
+    """Epochs between two evaluations; the last epoch is always evaluated."""
+    max_frames: int | None = Field(None, ge=1)
+    """Evaluate the first frames only, in all but the last evaluation; None is all."""
+    batch_size: int = Field(16, ge=1)
+    top_k: int = Field(100, ge=1)
+    """Boxes of one image before suppression."""
+    min_score: float = Field(0.02, ge=0, le=1)
+    nms_iou: float = Field(0.2, gt=0, le=1)
+    """Overlap in bird's-eye view above which the weaker box of a class is dropped."""
+
+
+class CheckpointConfig(Section):
+    """What is kept of a run."""
+
+    every_steps: int | None = Field(None, ge=1)
+    """Also save in the middle of epochs; None saves at their ends."""
+    keep: int = Field(2, ge=1)
+    """Best checkpoints kept, besides the last."""
+    metric: str = "val/nuscenes_map"
+    """What best means."""
+    mode: Literal["max", "min"] = "max"
+
+
+class TrackingConfig(Section):
+    """MLflow."""
+
+    experiment: str = "mono3d"
+    registered_model: str | None = None
+    """Name under which the best model is registered; None logs it with the run only."""
+    max_figures: int = Field(4, ge=0)
+    """Frames drawn with their predictions after the last epoch."""
+
+
+class ClusterConfig(Section):
+    """What the run asks of Ray."""
+
+    workers: int = Field(1, ge=1)
+    cpus_per_worker: float = Field(1.0, gt=0)
+    gpus_per_worker: float = Field(0.0, ge=0)
+    max_failures: int = Field(2, ge=-1)
+    """Worker failures that are answered by a restart from the last checkpoint; -1 is no limit."""
+    storage: str | None = None
+    """Folder or s3:// prefix under which the run's checkpoints lie; None is runs/."""
+
+
+class RunConfig(Section):
+    """A complete run."""
+
+    data: DataConfig
+    seed: int = Field(0, ge=0)
+    input: InputConfig = InputConfig()
+    model: ModelConfig = DenseModel()
+    loss: LossConfig = LossConfig()
+    mining: MiningConfig = NoMining()
+    optim: OptimiserConfig = AdamW()
+    schedule: ScheduleConfig = CosineSchedule()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _agree(self) -> "RunConfig":
+        """Settings of different sections that need each other."""
+        if self.loss.depth_loss == "laplace" and not self.model.has_uncertainty:
+            raise ValueError("loss.depth_loss=laplace needs model.has_uncertainty=true")
+        if self.model.has_uncertainty and self.loss.depth_loss != "laplace":
+            raise ValueError("model.has_uncertainty=true needs loss.depth_loss=laplace")
+        return self

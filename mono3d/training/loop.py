@@ -1,0 +1,227 @@
+"""The training loop: plain PyTorch, one process or many, no Ray, no MLflow.
+
+Nothing crosses to the host within a step; metrics cross together every `log_every_steps` steps.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+
+from mono3d.data.loaders import BatchLoader
+from mono3d.objectives.detection import ObjectiveOutput, StepContext
+from mono3d.structures import Batch, to_device
+from mono3d.tracking.tracker import MetricRecord
+from mono3d.training.schedule import guarded_step, set_learning_rate
+from mono3d.training.state import TrainState
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitPlan:
+    """How long and how often."""
+
+    epochs: int
+    accumulate: int
+    max_grad_norm: float
+    seed: int
+    log_every_steps: int
+    save_every_steps: int | None
+    evaluate_every_epochs: int
+
+
+@runtime_checkable
+class RunObserver(Protocol):
+    """What happens around the loop: progress, records, checkpoints."""
+
+    def on_records(self, state: TrainState, record: MetricRecord) -> None:
+        """Metrics of the last steps have crossed to the host."""
+        ...
+
+    def on_save(
+        self, state: TrainState, metrics: Mapping[str, float], *, epoch_ended: bool
+    ) -> None:
+        """The state should be kept; called on every rank at the same step.
+
+        Args:
+            state: Between two steps.
+            metrics: Of the evaluation at this moment; empty where there was none.
+            epoch_ended: False in the middle of an epoch.
+        """
+        ...
+
+
+def fit(
+    state: TrainState,
+    loader: BatchLoader,
+    plan: FitPlan,
+    *,
+    evaluate: Callable[[TrainState], dict[str, float]],
+    observer: RunObserver,
+) -> None:
+    """Train from where the state stands to the last epoch; evaluate and save on the way."""
+    steps_per_epoch = loader.batches_per_epoch // plan.accumulate
+    meter = StepMeter(plan.log_every_steps)
+    while state.epoch < plan.epochs:
+        state.module.train()
+        for batches in _groups(loader.epoch(state.epoch, state.batch), plan.accumulate):
+            progress = state.epoch + state.batch / (steps_per_epoch * plan.accumulate)
+            seed_step(plan.seed, state.step)
+            output = train_step(
+                state,
+                [to_device(batch, state.device) for batch in batches],
+                max_grad_norm=plan.max_grad_norm,
+                progress=progress,
+                with_statistics=meter.is_due_next,
+            )
+            state.batch += plan.accumulate
+            record = meter.add(state, output, num_frames=sum(len(b.frame_ids) for b in batches))
+            if record is not None:
+                observer.on_records(state, record)
+            if plan.save_every_steps and state.step % plan.save_every_steps == 0:
+                observer.on_save(state, {}, epoch_ended=False)
+        state.epoch, state.batch = state.epoch + 1, 0
+        is_due = state.epoch % plan.evaluate_every_epochs == 0 or state.epoch == plan.epochs
+        metrics = evaluate(state) if is_due else {}
+        observer.on_save(state, metrics, epoch_ended=True)
+
+
+def train_step(
+    state: TrainState,
+    batches: Sequence[Batch],
+    *,
+    max_grad_norm: float,
+    progress: float,
+    with_statistics: bool,
+) -> ObjectiveOutput:
+    """One optimiser step over micro-batches; returns detached terms and statistics, on the device.
+
+    A gradient that is not finite leaves weights, optimiser and average as they were; the step
+    counts as skipped. The decision is taken on the device.
+    """
+    context = step_context(state, batches, progress=progress, with_statistics=with_statistics)
+    state.optimizer.zero_grad(set_to_none=True)
+    outputs = []
+    for number, batch in enumerate(batches):
+        is_last = number == len(batches) - 1
+        with nullcontext() if is_last else _no_sync(state.module):
+            output: ObjectiveOutput = state.module(batch, context)
+            torch.stack(list(output.terms.values())).sum().backward()
+        outputs.append(_detached(output))
+    norm = clip_grad_norm_(state.module.parameters(), max_grad_norm)
+    is_bad = (~norm.isfinite()).float()
+    set_learning_rate(state.optimizer, state.peak_lr * state.schedule(state.step))
+    guarded_step(state.optimizer, is_bad)
+    state.step += 1
+    state.skipped += is_bad
+    state.ema.update(state.step)
+    total = _add_up(outputs)
+    return ObjectiveOutput(terms=total.terms, statistics={**total.statistics, "grad_norm": norm})
+
+
+def step_context(
+    state: TrainState, batches: Sequence[Batch], *, progress: float, with_statistics: bool
+) -> StepContext:
+    """Count the depth samples of all micro-batches and ranks before the first backward pass."""
+    objective = state.train_module.objective
+    count = torch.stack([objective.count_samples(batch) for batch in batches]).sum()
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    if world_size > 1:
+        dist.all_reduce(count)
+    return StepContext(
+        num_samples=count.clamp(min=1),
+        world_size=world_size,
+        progress=progress,
+        with_statistics=with_statistics,
+    )
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Random numbers of a step (dropout, stochastic depth) depend on the step and the rank alone."""
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    torch.manual_seed((seed * 1_000_003 + step) * 4_099 + rank)
+
+
+def _no_sync(module: torch.nn.Module):  # type: ignore[no-untyped-def]
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+
+
+def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """Full groups of micro-batches; a last incomplete one is left out."""
+    while True:
+        group = [batch for _, batch in zip(range(size), batches, strict=False)]
+        if len(group) < size:
+            return
+        yield group
+
+
+def _detached(output: ObjectiveOutput) -> ObjectiveOutput:
+    return ObjectiveOutput(
+        terms={name: value.detach() for name, value in output.terms.items()},
+        statistics=output.statistics,
+    )
+
+
+def _add_up(outputs: Sequence[ObjectiveOutput]) -> ObjectiveOutput:
+    """Terms add up over micro-batches, statistics are averaged."""
+    terms = {name: torch.stack([o.terms[name] for o in outputs]).sum() for name in outputs[0].terms}
+    statistics = {
+        name: torch.stack([o.statistics[name] for o in outputs]).mean()
+        for name in outputs[0].statistics
+    }
+    return ObjectiveOutput(terms=terms, statistics=statistics)
+
+
+class StepMeter:
+    """Sums metrics on the device and brings their means to the host every few steps."""
+
+    def __init__(self, every_steps: int) -> None:
+        """Nothing seen yet."""
+        self._every = every_steps
+        self._names: list[str] = []
+        self._sums: Tensor | None = None
+        self._steps = 0
+        self._frames = 0
+        self._started = time.perf_counter()
+
+    @property
+    def is_due_next(self) -> bool:
+        """Whether the next step ends an interval."""
+        return self._steps + 1 == self._every
+
+    def add(
+        self, state: TrainState, output: ObjectiveOutput, *, num_frames: int
+    ) -> MetricRecord | None:
+        """Add a step; at the end of an interval, the record of its means. One transfer."""
+        values = {f"loss/{name}": value for name, value in output.terms.items()}
+        values["loss/total"] = torch.stack(list(output.terms.values())).sum()
+        values |= {f"train/{k}": v for k, v in output.statistics.items() if "mining/" not in k}
+        self._names = list(values)
+        step_values = torch.stack([value.float() for value in values.values()])
+        self._sums = step_values if self._sums is None else self._sums + step_values
+        self._steps += 1
+        self._frames += num_frames
+        return self._flush(state, output) if self._steps == self._every else None
+
+    def _flush(self, state: TrainState, output: ObjectiveOutput) -> MetricRecord:
+        assert self._sums is not None
+        mining = {k: v.float() for k, v in output.statistics.items() if k.startswith("mining/")}
+        crossing = torch.cat([
+            self._sums / self._steps,
+            torch.stack([state.skipped.float(), *mining.values()]),
+        ]).tolist()  # fmt: skip
+        metrics = dict(zip([*self._names, "train/skipped_steps", *mining], crossing, strict=True))
+        seconds = time.perf_counter() - self._started
+        world_size = dist.get_world_size() if dist.is_initialized() else 1
+        metrics["train/images_per_s"] = self._frames * world_size / seconds
+        metrics["train/lr"] = state.optimizer.param_groups[0]["lr"]
+        metrics["train/epoch"] = state.epoch
+        self._sums, self._steps, self._frames = None, 0, 0
+        self._started = time.perf_counter()
+        return MetricRecord(step=state.step, time_ms=int(time.time() * 1000), metrics=metrics)

@@ -1,0 +1,44 @@
+"""Student, objective and adapters in one forward pass: what DDP wraps, so it sees all gradients."""
+
+import torch
+from torch import nn
+
+from mono3d.objectives.detection import DetectionObjective, ObjectiveOutput, StepContext
+from mono3d.objectives.distillation.protocol import Distiller
+from mono3d.structures import Batch, Predictions
+
+
+class TrainModule(nn.Module):
+    """Batch → weighted loss terms. Only `student` is exported."""
+
+    def __init__(
+        self,
+        student: nn.Module,
+        objective: DetectionObjective,
+        distiller: Distiller | None = None,
+        *,
+        autocast_dtype: torch.dtype | None = None,
+    ) -> None:
+        """Join the parts; the distiller's teacher stays outside of parameters and state."""
+        super().__init__()
+        self.student = student
+        self.objective = objective
+        self._distiller = distiller
+        self.adapters = nn.Module() if distiller is None else distiller.adapters
+        self._autocast_dtype = autocast_dtype
+
+    def forward(self, batch: Batch, context: StepContext) -> ObjectiveOutput:
+        """Terms of one micro-batch. The network may run in low precision, the losses do not."""
+        predictions: Predictions
+        with torch.autocast(
+            batch.images.device.type,
+            dtype=self._autocast_dtype,
+            enabled=self._autocast_dtype is not None,
+        ):
+            predictions = self.student(batch)
+        output: ObjectiveOutput = self.objective(predictions, batch, context)
+        if self._distiller is None:
+            return output
+        distilled = self._distiller.losses(batch, predictions)
+        terms = {**output.terms, **{f"distill/{name}": term for name, term in distilled.items()}}
+        return ObjectiveOutput(terms=terms, statistics=output.statistics)
