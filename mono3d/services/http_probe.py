@@ -1,5 +1,6 @@
 """Ask a web server one short question."""
 
+import socket
 import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
@@ -30,3 +31,12 @@ def fetch_text(url: str, timeout_s: float) -> str:
     except Exception as error:  # http.client raises its own kinds at what is not HTTP
         raise OSError(f"it does not speak HTTP ({type(error).__name__})") from error
     return text
+
+
+def can_connect(host: str, port: int, timeout_s: float = 2.0) -> bool:
+    """Whether somebody accepts TCP connections there."""
+    try:
+        socket.create_connection((host, port), timeout=timeout_s).close()
+    except OSError:
+        return False
+    return True

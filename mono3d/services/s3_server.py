@@ -59,7 +59,7 @@ class S3Server:
         """Whether our own server holds the port and stores, returns and deletes objects."""
         if address.port not in processes.listening_ports(self._mark):
             return False
-        client = s3.connect(self.environment(address.url), read_timeout_s=2.0)
+        client = s3.connect(self.environment(address.url), read_timeout_s=s3.PROBE_TIMEOUT_S)
         try:
             for bucket in (MLFLOW_BUCKET, RUNS_BUCKET):
                 s3.ensure_bucket(f"s3://{bucket}", client=client)

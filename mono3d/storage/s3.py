@@ -25,6 +25,9 @@ from mono3d.storage.s3_location import S3Location
 # boto3 builds its clients at run time and ships no types.
 S3Client = Any
 
+PROBE_TIMEOUT_S = 2.0
+"""For questions whose answer is awaited: three attempts stay below 10 seconds."""
+
 _DELETE_BATCH = 1000  # the protocol's limit for one request
 
 
@@ -133,7 +136,7 @@ def check_access(uri: str, *, client: S3Client = None) -> None:
     Raises:
         StorageError: If one of the three fails; within 10 seconds where nobody answers.
     """
-    client = client or connect(read_timeout_s=2.5)
+    client = client or connect(read_timeout_s=PROBE_TIMEOUT_S)
     probe = str(S3Location.parse(uri).child(f".probe-{uuid.uuid4().hex}"))
     write_bytes(probe, probe.encode(), client=client)
     read_bytes(probe, client=client)

@@ -78,7 +78,7 @@ def fit(
                 [to_device(batch, state.device) for batch in batches],
                 max_grad_norm=plan.max_grad_norm,
                 progress=progress,
-                with_statistics=meter.is_due_next,
+                with_statistics=meter.is_due(state.step + 1),
             )
             state.batch += plan.accumulate
             record = meter.add(state, output, num_frames=sum(len(b.frame_ids) for b in batches))
@@ -143,7 +143,7 @@ def step_context(
 
 
 def seed_step(seed: int, step: int) -> None:
-    """Random numbers of a step (dropout, stochastic depth) depend on the step and the rank alone."""
+    """Random numbers of a step (dropout, stochastic depth) depend on step and rank alone."""
     rank = dist.get_rank() if dist.is_initialized() else 0
     torch.manual_seed((seed * 1_000_003 + step) * 4_099 + rank)
 
@@ -190,10 +190,9 @@ class StepMeter:
         self._frames = 0
         self._started = time.perf_counter()
 
-    @property
-    def is_due_next(self) -> bool:
-        """Whether the next step ends an interval."""
-        return self._steps + 1 == self._every
+    def is_due(self, step: int) -> bool:
+        """Whether an interval ends with this step: the same steps in a resumed run."""
+        return step % self._every == 0
 
     def add(
         self, state: TrainState, output: ObjectiveOutput, *, num_frames: int
@@ -207,7 +206,7 @@ class StepMeter:
         self._sums = step_values if self._sums is None else self._sums + step_values
         self._steps += 1
         self._frames += num_frames
-        return self._flush(state, output) if self._steps == self._every else None
+        return self._flush(state, output) if self.is_due(state.step) else None
 
     def _flush(self, state: TrainState, output: ObjectiveOutput) -> MetricRecord:
         assert self._sums is not None

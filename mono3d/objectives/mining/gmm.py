@@ -61,7 +61,7 @@ class GmmMining:
 
     metric: QualityMetric = "exp_rel"
     """What depth quality is: see `depth_error`; `linear` falls to zero instead of as exp."""
-    sharpness: float = 2.0
+    sharpness: float = 4.0
     """Error, in typical errors, at which quality is 1/e (`linear`: 0). > 0, finite."""
     typical_error: float | None = None
     """Model-perceive, None: the running median of the model's error. Off: this error, in the
@@ -70,7 +70,7 @@ class GmmMining:
     """Least quality factor in [0, 1]; 1 switches the weighting between objects off."""
     keep_per_object: float = 1.0
     """Share in (0, 1] of each object's samples that keep their weight, best first; 1 is off."""
-    gradient_exponent: float = 0.5
+    gradient_exponent: float = 0.25
     """Gradient-aware: 0 is off, 1 gives every sample the same pull on the raw output."""
     gradient_clip: float = 4.0
     """The gradient factor stays in [1 / clip, clip]; >= 1."""
