@@ -17,6 +17,7 @@ from mono3d.services.address import LOOPBACK, Address
 from mono3d.services.http_probe import fetch_text
 from mono3d.services.ports import free_block, is_free
 from mono3d.services.s3_server import MLFLOW_BUCKET
+from mono3d.storage.s3_errors import without_userinfo
 
 _PROBE_TIMEOUT_S = 3.0
 _READY_TIMEOUT_S = 120.0  # the first start migrates the database, on a slow disk for long
@@ -34,7 +35,7 @@ def check_tracking_server(url: str) -> str:
         ServiceError: Within 6 seconds if nobody answers there, or something that is not MLflow.
     """
     parts = urlsplit(url)
-    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    shown = without_userinfo(url)
     remedy = "start it with `mono3d services up` or correct MLFLOW_TRACKING_URI"
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ServiceError(f"{shown!r} is not the address of an MLflow server: {remedy}")

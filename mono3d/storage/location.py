@@ -35,7 +35,7 @@ def local_path(location: str | Path) -> Path:
         return Path(location)
     parts = urlsplit(location)
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
-        raise StorageError(f"{location!r} is not a location: expected a path, file:// or s3://")
+        raise StorageError(f"{location!r} is not a location; use a path, file:// or s3://")
     return Path(unquote(parts.path))
 
 

@@ -2,8 +2,8 @@
 
 Any S3-compatible store will do; which one is said by the environment alone (`AWS_ENDPOINT_URL`,
 `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_DEFAULT_REGION`), so that this module, Ray and
-MLflow always mean the same. This is the only file that imports boto3, and only when it is used:
-a machine without boto3 can import everything above it.
+MLflow always mean the same. Only this file imports boto3, and only when it is used: a machine
+without it can import all that stands on this one.
 
 Every failure is a `StorageError` of one line with the endpoint, the object and the remedy.
 """
@@ -96,7 +96,7 @@ def _build_client(settings: _Settings) -> S3Client:
         )
     except ValueError as error:
         raise StorageError(
-            f"AWS_ENDPOINT_URL={settings.endpoint!r} is not a URL: expected http(s)://host:port"
+            f"AWS_ENDPOINT_URL={settings.endpoint!r} is not a URL; set it to http(s)://host:port"
         ) from error
 
 
@@ -134,22 +134,29 @@ def check_access(uri: str, *, client: S3Client = None) -> None:
     """Write, read and delete a small object below `uri`.
 
     Raises:
-        StorageError: If one of the three fails; within 10 seconds where nobody answers.
+        StorageError: If one of the three fails, within 10 seconds where nobody answers.
     """
     client = client or connect(read_timeout_s=PROBE_TIMEOUT_S)
-    probe = str(S3Location.parse(uri).child(f".probe-{uuid.uuid4().hex}"))
-    write_bytes(probe, probe.encode(), client=client)
-    read_bytes(probe, client=client)
-    delete(probe, client=client)
+    location = S3Location.parse(uri)
+    probe = location.child(f".probe-{uuid.uuid4().hex}")
+    at, content = {"Bucket": probe.bucket, "Key": probe.key}, probe.key.encode()
+    with _explained(client, "write below", location):
+        client.put_object(**at, Body=content)
+    with _explained(client, "read below", location):
+        found = client.get_object(**at)["Body"].read()
+    if found != content:
+        raise StorageError(f"{location} does not give back what was written; correct AWS_ENDPOINT_URL")
+    with _explained(client, "delete below", location):
+        client.delete_object(**at)
 
 
-def read_bytes(uri: str, *, client: S3Client = None) -> bytes:
+def read_bytes(uri: str) -> bytes:
     """The content of one object.
 
     Raises:
         StorageError: If it is not there, cannot be read, or is not what was uploaded.
     """
-    client, location = client or connect(), S3Location.parse(uri)
+    client, location = connect(), S3Location.parse(uri)
     with _explained(client, "read", location):
         answer = client.get_object(Bucket=location.bucket, Key=location.key)
         content: bytes = answer["Body"].read()
@@ -157,25 +164,25 @@ def read_bytes(uri: str, *, client: S3Client = None) -> bytes:
     return content
 
 
-def write_bytes(uri: str, content: bytes, *, client: S3Client = None) -> None:
+def write_bytes(uri: str, content: bytes) -> None:
     """Store one object, replacing what was there; readers see the old or the new, never a part.
 
     Raises:
         StorageError: If it cannot be written.
     """
-    client, location = client or connect(), S3Location.parse(uri)
+    client, location = connect(), S3Location.parse(uri)
     metadata = {"sha256": hashlib.sha256(content).hexdigest()}
     with _explained(client, "write", location):
         client.put_object(Bucket=location.bucket, Key=location.key, Body=content, Metadata=metadata)
 
 
-def delete(uri: str, *, client: S3Client = None) -> None:
+def delete(uri: str) -> None:
     """Delete one object; no error if it is not there.
 
     Raises:
         StorageError: If the store cannot be reached, or does not let us.
     """
-    client, location = client or connect(), S3Location.parse(uri)
+    client, location = connect(), S3Location.parse(uri)
     with _explained(client, "delete", location):
         client.delete_object(Bucket=location.bucket, Key=location.key)
 
@@ -288,7 +295,7 @@ def _check_digest(location: S3Location, expected: str | None, actual: str) -> No
 def _stored_sha256(client: S3Client, location: S3Location) -> str:
     digest = hashlib.sha256()
     with _explained(client, "read", location):
-        body = client.get_object(Bucket=location.bucket, Key=location.key)["Body"]
-        for chunk in body.iter_chunks(PART_BYTES):
+        answer = client.get_object(Bucket=location.bucket, Key=location.key)
+        for chunk in answer["Body"].iter_chunks(PART_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

@@ -26,7 +26,7 @@ class S3Location:
         bucket, _, key = rest.partition("/")
         if scheme != "s3" or not _BUCKET_NAME.fullmatch(bucket):
             raise StorageError(
-                f"{uri!r} is not an S3 URI: expected s3://bucket/prefix with a bucket of 3 to 63 "
+                f"{uri!r} is not an S3 URI; use s3://bucket/prefix with a bucket of 3 to 63 "
                 "lower-case letters, digits, dots and hyphens"
             )
         return cls(bucket, key.strip("/"))
