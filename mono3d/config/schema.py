@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 NUSCENES_CLASSES = (
-    "car", "truck", "trailer", "bus", "construction_vehicle", "bicycle", "motorcycle",
-    "pedestrian", "traffic_cone", "barrier",
+    "car", "truck", "bus", "trailer", "construction_vehicle", "pedestrian", "motorcycle",
+    "bicycle", "traffic_cone", "barrier",
 )  # fmt: skip
 NUSCENES_CAMERAS = (
-    "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT",
+    "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT",
 )  # fmt: skip
 
 

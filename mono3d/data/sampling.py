@@ -18,7 +18,15 @@ from mono3d.structures import Frame
 class FrameDataset(Protocol):
     """What every data set offers."""
 
-    frame_ids: Sequence[str]
+    @property
+    def frame_ids(self) -> Sequence[str]:
+        """Names of all frames, in order."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of what the labels, calibrations and names are."""
+        ...
 
     def __len__(self) -> int: ...
 

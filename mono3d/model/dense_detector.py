@@ -102,6 +102,7 @@ class DenseDetector(nn.Module):
             uniform_bin_centers(outputs.num_depth_bins, outputs.depth_bin_width_m),
             persistent=False,
         )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._depth = depth
         self.features: Mapping[str, tuple[int, int]] = {
             **{

@@ -1,0 +1,290 @@
+"""From a config to live parts: the only place that knows both."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, assert_never
+
+import torch
+from torch.optim import Optimizer
+
+from mono3d.codec.class_dims import mean_dims_hwl
+from mono3d.codec.dense import DenseCodec
+from mono3d.codec.depth import LogDepthCodec
+from mono3d.codec.nuscenes_names import ATTRIBUTES
+from mono3d.config.schema import (
+    AdamW,
+    BackboneConfig,
+    ConfiguredBackbone,
+    CosineSchedule,
+    GmmMiningConfig,
+    MiningConfig,
+    NoMining,
+    OptimiserConfig,
+    PretrainedBackbone,
+    ResNetBackbone,
+    RunConfig,
+    ScheduleConfig,
+    Sgd,
+    StepSchedule,
+)
+from mono3d.data.augment import Augmentation, ColourJitter
+from mono3d.data.loaders import BatchLoader, Preparation
+from mono3d.data.nuscenes import NuScenesDataset
+from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares
+from mono3d.errors import ConfigError
+from mono3d.model.backbone import Backbone, build_from_config, build_pretrained, build_resnet
+from mono3d.model.dense_detector import DenseDetector, DenseOutputs
+from mono3d.objectives.detection import DetectionObjective, LossWeights
+from mono3d.objectives.mining.gmm import GmmMining
+from mono3d.objectives.mining.protocol import Mining
+from mono3d.objectives.mining.uniform import Uniform
+from mono3d.training.loop import FitPlan
+from mono3d.training.schedule import (
+    Schedule,
+    build_adamw,
+    build_sgd,
+    cosine_schedule,
+    step_schedule,
+)
+from mono3d.training.train_module import TrainModule
+
+_LOSS_TERMS = (
+    "classification", "centerness", "offset", "depth", "dims", "axis", "direction", "velocity",
+    "attribute",
+)  # fmt: skip
+_AUTOCAST: Mapping[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
+
+
+def build_dataset(config: RunConfig, split: Literal["train", "val"]) -> NuScenesDataset:
+    """The frames of a split, one camera each."""
+    data = config.data
+    return NuScenesDataset(
+        Path(data.root),
+        version=data.version,
+        split=data.train_split if split == "train" else data.val_split,
+        class_names=data.class_names,
+        cameras=data.cameras,
+        blob_root=None if data.blob_root is None else Path(data.blob_root),
+    )
+
+
+def image_size(config: RunConfig) -> tuple[int, int]:
+    """Height and width of the network's input, pixels."""
+    return config.input.image_height_px, config.input.image_width_px
+
+
+def build_depth_codec(config: RunConfig) -> LogDepthCodec:
+    """The depth code that model and codec share."""
+    code = config.model.depth_code
+    return LogDepthCodec(
+        reference_focal_px=code.reference_focal_px,
+        mean_log_m=code.mean_log_m,
+        std_log=code.std_log,
+    )
+
+
+def build_codec(config: RunConfig) -> DenseCodec:
+    """Encode and decode of the dense detector."""
+    try:
+        mean_dims = mean_dims_hwl(config.data.class_names, config.data.mean_dims_hwl)
+    except ValueError as error:
+        raise ConfigError(f"data.mean_dims_hwl: {error}; add them there") from error
+    return DenseCodec(
+        image_size=image_size(config),
+        strides=config.model.strides_px,
+        first_limit_px=config.model.first_limit_px,
+        depth=build_depth_codec(config),
+        mean_dims_hwl=mean_dims,
+        max_positives=config.model.max_positives,
+        min_points=config.input.min_points,
+    )
+
+
+def build_backbone(config: BackboneConfig) -> Backbone:
+    """An image backbone."""
+    match config:
+        case ResNetBackbone():
+            return build_resnet(config.depth, config.width)
+        case ConfiguredBackbone():
+            with _naming("model.backbone.model_type", config.model_type):
+                return build_from_config(config.model_type, config.options)
+        case PretrainedBackbone():
+            with _naming("model.backbone.source", config.source):
+                return build_pretrained(config.source)
+        case _:
+            assert_never(config)
+
+
+@contextmanager
+def _naming(key: str, value: str) -> Iterator[None]:
+    """Say which key a backbone came from when transformers refuses it."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"{key}={value}: transformers cannot build it: {reason}") from error
+
+
+def build_model(config: RunConfig) -> DenseDetector:
+    """The student, with fresh weights (or pretrained backbone weights)."""
+    model = config.model
+    return DenseDetector(
+        backbone=build_backbone(model.backbone),
+        strides=model.strides_px,
+        channels=model.channels,
+        tower_depth=model.tower_depth,
+        outputs=DenseOutputs(
+            num_classes=len(config.data.class_names),
+            num_attributes=len(ATTRIBUTES),
+            num_depth_bins=model.num_depth_bins,
+            depth_bin_width_m=model.depth_bin_width_m,
+            has_uncertainty=model.has_uncertainty,
+        ),
+        depth=build_depth_codec(config),
+    )
+
+
+def build_mining(config: MiningConfig) -> Mining:
+    """A mining strategy."""
+    match config:
+        case NoMining():
+            return Uniform()
+        case GmmMiningConfig():
+            return GmmMining(**config.model_dump(exclude={"kind"}))
+        case _:
+            assert_never(config)
+
+
+def build_train_module(config: RunConfig) -> TrainModule:
+    """Student and objective, on the CPU."""
+    torch.manual_seed(config.seed)
+    objective = DetectionObjective(
+        codec=build_codec(config),
+        class_names=config.data.class_names,
+        mining=build_mining(config.mining),
+        weights=LossWeights(**{name: getattr(config.loss, name) for name in _LOSS_TERMS}),
+        depth_loss=config.loss.depth_loss,
+    )
+    return TrainModule(
+        build_model(config), objective, autocast_dtype=_AUTOCAST[config.train.precision]
+    )
+
+
+def build_preparation(config: RunConfig, codec: DenseCodec, *, training: bool) -> Preparation:
+    """What a loader does with a frame; only training frames are augmented."""
+    augmentation = None
+    if training:
+        has_colour = config.input.brightness_jitter > 0 or config.input.contrast_jitter > 0
+        colour = ColourJitter(
+            brightness=config.input.brightness_jitter, contrast=config.input.contrast_jitter
+        )
+        augmentation = Augmentation(
+            flip_probability=config.input.flip_probability, colour=colour if has_colour else None
+        )
+    return Preparation(
+        image_size=image_size(config),
+        encode=codec.positives,
+        augmentation=augmentation,
+        max_objects=config.input.max_objects,
+    )
+
+
+def build_loader(
+    config: RunConfig, dataset: FrameDataset, *, rank: int, world_size: int
+) -> BatchLoader:
+    """Training batches of one rank."""
+    threshold, empty = config.input.class_balance_threshold, config.input.empty_frame_share
+    shares = None
+    if threshold > 0 or empty != 1:
+        shares = class_balanced_shares(
+            dataset, len(config.data.class_names), threshold=threshold, empty_share=empty
+        )
+    sampling = Sampling(
+        num_frames=len(dataset),
+        batch_size=config.train.batch_size,
+        epoch_frames=config.train.epoch_frames or len(dataset),
+        seed=config.seed,
+        rank=rank,
+        world_size=world_size,
+        shares=shares,
+    )
+    if sampling.batches_per_epoch < config.train.accumulate:
+        wanted = config.train.batch_size * config.train.accumulate * world_size
+        raise ConfigError(
+            f"train.batch_size: an epoch has {sampling.epoch_frames} frames, but one step of "
+            f"{world_size} workers needs {wanted}"
+        )
+    preparation = build_preparation(config, build_codec(config), training=True)
+    return BatchLoader(dataset, preparation, sampling, num_workers=config.input.loader_processes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRule:
+    """Learning rate of a run: peak for its effective batch, and schedule."""
+
+    peak_lr: float
+    effective_batch: int
+    """Frames of one optimiser step over all workers."""
+    schedule: Schedule
+
+
+def build_step_rule(config: RunConfig, *, batches_per_epoch: int, world_size: int) -> StepRule:
+    """The peak rate scales linearly with the frames of a step."""
+    frames = config.train.batch_size * config.train.accumulate * world_size
+    steps_per_epoch = batches_per_epoch // config.train.accumulate
+    return StepRule(
+        peak_lr=config.optim.lr * frames / config.train.reference_batch,
+        effective_batch=frames,
+        schedule=build_schedule(config.schedule, steps_per_epoch, config.train.epochs),
+    )
+
+
+def build_schedule(config: ScheduleConfig, steps_per_epoch: int, epochs: int) -> Schedule:
+    """Step → share of the peak learning rate."""
+    match config:
+        case CosineSchedule():
+            return cosine_schedule(
+                warmup_steps=config.warmup_steps,
+                total_steps=steps_per_epoch * epochs,
+                final_share=config.final_share,
+            )
+        case StepSchedule():
+            milestones = (round(epoch * steps_per_epoch) for epoch in config.milestone_epochs)
+            return step_schedule(
+                warmup_steps=config.warmup_steps, milestones=milestones, factor=config.factor
+            )
+        case _:
+            assert_never(config)
+
+
+def build_optimizer(config: OptimiserConfig, module: TrainModule) -> Optimizer:
+    """An optimiser over everything that learns; its rate is set before every step."""
+    match config:
+        case AdamW():
+            return build_adamw(
+                module,
+                lr=config.lr,
+                weight_decay=config.weight_decay,
+                betas=(config.beta1, config.beta2),
+            )
+        case Sgd():
+            return build_sgd(
+                module, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum
+            )
+        case _:
+            assert_never(config)
+
+
+def build_plan(config: RunConfig) -> FitPlan:
+    """How long and how often."""
+    return FitPlan(
+        epochs=config.train.epochs,
+        accumulate=config.train.accumulate,
+        max_grad_norm=config.train.max_grad_norm,
+        seed=config.seed,
+        log_every_steps=config.train.log_every_steps,
+        save_every_steps=config.checkpoint.every_steps,
+        evaluate_every_epochs=config.evaluation.every_epochs,
+    )
