@@ -201,6 +201,10 @@ class NuScenesDataset:
             global_from_bev=torch.from_numpy(self._index.global_from_bev[sample].copy()),
         )
 
+    def poses(self) -> dict[str, FramePose]:
+        """Sample and poses of every frame, by frame id."""
+        return {frame_id: self.pose(index) for index, frame_id in enumerate(self.frame_ids)}
+
     def describe(self) -> NuScenesSummary:
         """Counts of scenes, samples, frames and objects."""
         labels = self._label_of[self._index.labels[self._all_object_rows()]]

@@ -1,0 +1,174 @@
+"""nuScenes detection metrics by nuscenes-devkit's own code (configuration detection_cvpr_2019).
+
+Differs from `DetectionEval` in what is read, not in what is computed: any list of samples can be
+evaluated, not only a split, and a submission may lie in memory and lack samples.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from nuscenes import NuScenes
+from nuscenes.eval.common.config import config_factory
+from nuscenes.eval.common.data_classes import EvalBoxes
+from nuscenes.eval.common.loaders import (
+    add_center_dist,
+    filter_eval_boxes,
+    load_gt_of_sample_tokens,
+)
+from nuscenes.eval.detection.data_classes import (
+    DetectionBox,
+    DetectionConfig,
+    DetectionMetricDataList,
+    DetectionMetrics,
+)
+from nuscenes.eval.detection.evaluate import DetectionEval
+
+from mono3d.errors import DataError
+
+_CONFIG = "detection_cvpr_2019"
+_TP_NAMES = {
+    "trans_err": "ate",
+    "scale_err": "ase",
+    "orient_err": "aoe",
+    "vel_err": "ave",
+    "attr_err": "aae",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionRecall:
+    """A curve of the benchmark at 101 recalls; precision is 0 where no detection reaches."""
+
+    recall: Float[np.ndarray, "101"]
+    precision: Float[np.ndarray, "101"]
+    confidence: Float[np.ndarray, "101"]
+    """Score threshold that gives the recall; 0 where no detection reaches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NuScenesMetrics:
+    """What the benchmark says of a submission."""
+
+    values: Mapping[str, float]
+    """nuscenes_map, nuscenes_nds, nuscenes_m{ate,ase,aoe,ave,aae} and, for each class,
+    nuscenes_{class}_ap, nuscenes_{class}_ap_{distance}m and nuscenes_{class}_{ate,...}.
+
+    Errors that the benchmark does not define for a class are left out. A class without ground
+    truth has AP 0 and errors 1, and counts in the means: on few samples both are low by rule.
+    """
+    curves: Mapping[str, Mapping[float, PrecisionRecall]]
+    """By class and matching distance in metres."""
+    num_ground_truth: Mapping[str, int]
+    """Evaluated objects by class: within range, hit by LiDAR or radar, not in a bicycle rack."""
+    missing_samples: tuple[str, ...]
+    """Samples that the submission says nothing of; they count as samples without detections."""
+
+
+def evaluate_submission(
+    content: Mapping[str, Any], *, root: Path, version: str, sample_tokens: Sequence[str]
+) -> NuScenesMetrics:
+    """Metrics of a submission over some samples.
+
+    Args:
+        content: What a submission file holds.
+        root: nuScenes folder with the ground truth.
+        version: Folder of its tables.
+        sample_tokens: What to evaluate on; results of other samples do not count.
+
+    Raises:
+        DataError: If tables cannot be read, lack a sample, or the submission breaks the format.
+    """
+    nusc = _open_devkit(root, version)
+    config = config_factory(_CONFIG)
+    results = _results(content, sample_tokens, config.max_boxes_per_sample)
+    try:
+        with _quiet():
+            truth = load_gt_of_sample_tokens(nusc, list(sample_tokens), DetectionBox)
+    except KeyError as error:
+        raise DataError(f"{root / version}: no sample {error} to evaluate on") from error
+    run = _BoxesEval(config, *(_filtered(nusc, config, b) for b in (truth, results)))
+    metrics, curves = run.evaluate()
+    return NuScenesMetrics(
+        values=_values(metrics, config),
+        curves=_curves(curves),
+        num_ground_truth=_count_by_class(run.gt_boxes, config),
+        missing_samples=tuple(t for t in sample_tokens if t not in content["results"]),
+    )
+
+
+class _BoxesEval(DetectionEval):  # type: ignore[misc]
+    """The official evaluation of boxes that are already read."""
+
+    def __init__(self, config: DetectionConfig, gt_boxes: EvalBoxes, pred_boxes: EvalBoxes) -> None:
+        self.cfg, self.gt_boxes, self.pred_boxes = config, gt_boxes, pred_boxes
+        self.verbose = False
+
+
+@lru_cache(maxsize=1)
+def _open_devkit(root: Path, version: str) -> NuScenes:
+    """Tables of the last folder that was evaluated; reading them takes up to a minute."""
+    try:
+        return NuScenes(version, str(root), verbose=False)
+    except (AssertionError, LookupError, ValueError, OSError) as error:
+        raise DataError(f"{root / version}: tables cannot be read ({error!r})") from error
+
+
+def _results(content: Mapping[str, Any], sample_tokens: Sequence[str], max_boxes: int) -> EvalBoxes:
+    if not isinstance(content.get("results"), Mapping):
+        raise DataError("submission: 'results' must map sample tokens to lists of boxes")
+    results = {token: content["results"].get(token, []) for token in sample_tokens}
+    crowded = [token for token, boxes in results.items() if len(boxes) > max_boxes]
+    if crowded:
+        raise DataError(f"submission: sample {crowded[0]} has more than {max_boxes} boxes")
+    try:
+        return EvalBoxes.deserialize(results, DetectionBox)
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"submission: a box breaks the format ({error!r})") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The devkit draws a progress bar even when told not to be verbose."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _filtered(nusc: NuScenes, config: DetectionConfig, boxes: EvalBoxes) -> EvalBoxes:
+    """Boxes that count; the devkit's filter does not take an empty set."""
+    if not boxes.all:
+        return boxes
+    return filter_eval_boxes(nusc, add_center_dist(nusc, boxes), config.class_range)
+
+
+def _values(metrics: DetectionMetrics, config: DetectionConfig) -> dict[str, float]:
+    values = {"nuscenes_map": metrics.mean_ap, "nuscenes_nds": metrics.nd_score}
+    values |= {f"nuscenes_m{_TP_NAMES[name]}": e for name, e in metrics.tp_errors.items()}
+    for name, mean_ap in metrics.mean_dist_aps.items():
+        values[f"nuscenes_{name}_ap"] = float(mean_ap)
+        for distance in config.dist_ths:
+            ap = metrics.get_label_ap(name, distance)
+            values[f"nuscenes_{name}_ap_{distance:g}m"] = float(ap)
+        for error_name, short in _TP_NAMES.items():
+            values[f"nuscenes_{name}_{short}"] = float(metrics.get_label_tp(name, error_name))
+    return {name: value for name, value in values.items() if not np.isnan(value)}
+
+
+def _curves(data: DetectionMetricDataList) -> dict[str, dict[float, PrecisionRecall]]:
+    curves: dict[str, dict[float, PrecisionRecall]] = {}
+    for (name, distance), curve in data.md.items():
+        curves.setdefault(name, {})[distance] = PrecisionRecall(
+            recall=curve.recall, precision=curve.precision, confidence=curve.confidence
+        )
+    return curves
+
+
+def _count_by_class(boxes: EvalBoxes, config: DetectionConfig) -> dict[str, int]:
+    names = [box.detection_name for box in boxes.all]
+    return {name: names.count(name) for name in config.class_names}
