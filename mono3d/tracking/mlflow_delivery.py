@@ -4,6 +4,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class MlflowDelivery:
     """The metrics, files and facts that one run owes to its server.
 
     Any thread adds; one thread calls `deliver`. Everything is on disk from the moment it is
-    added until the server has it. A metric is sent only if its step is later than the last one
+    added until the server has it, metrics in memory too. A metric is sent only if its step is later than the last one
     that the server has of it, so records may be added again from any earlier step.
     """
 
@@ -44,6 +45,7 @@ class MlflowDelivery:
         self._spool = Spool(spool)
         self._due = deque(_scalars(self._spool.read()))
         self._lock = threading.Lock()
+        self._is_disk_bad = False
         self._last_step: dict[str, int] = {}
         self._rejected_keys: set[str] = set()
 
@@ -53,13 +55,10 @@ class MlflowDelivery:
         return len(self._due)
 
     def add(self, records: Sequence[MetricRecord]) -> None:
-        """Queue metrics; a full disk costs only their protection against a kill."""
-        with self._lock:
+        """Queue metrics."""
+        with self._lock, self._disk():
             self._due.extend(_scalars(records))
-            try:
-                self._spool.append(records)
-            except OSError as error:
-                _logger.warning("metrics are held in memory only: %s", error)
+            self._spool.append(records)
 
     def deliver(self) -> None:
         """Send everything that is due.
@@ -86,16 +85,29 @@ class MlflowDelivery:
         return run
 
     def _deliver_metrics(self, run: OpenRun) -> None:
-        while self._due:
-            batch = list(islice(self._due, METRICS_PER_CALL))
+        while batch := self._oldest():
             unsent = list(self._unsent(batch))
             self._send(run.run_id, unsent)
             self._last_step.update((scalar.key, scalar.step) for scalar in unsent)
             for _ in batch:
                 self._due.popleft()
-        with self._lock:
+        with self._lock, self._disk():
             if not self._due:
                 self._spool.clear()
+
+    def _oldest(self) -> list[Scalar]:
+        with self._lock:
+            return list(islice(self._due, METRICS_PER_CALL))
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """A full disk costs the metrics only their protection against a kill; said once."""
+        try:
+            yield
+        except OSError as error:
+            if not self._is_disk_bad:
+                _logger.warning("metrics are kept in memory only: %s", error)
+            self._is_disk_bad = True
 
     def _unsent(self, batch: Sequence[Scalar]) -> Iterator[Scalar]:
         """Without steps that the server has, and without repetitions inside the batch."""

@@ -36,7 +36,8 @@ METRICS_PER_CALL = 1000
 _PARAMS_PER_CALL = 100
 _PARAM_LENGTH = 6000
 _DIGEST_LENGTH = 36
-_REJECTIONS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST"})
+_REJECTION = "INVALID_PARAMETER_VALUE"
+"""Other codes, BAD_REQUEST among them, are also used for troubles of the server's database."""
 
 
 class RejectedError(Exception):
@@ -131,7 +132,7 @@ class MlflowServer:
         with _rejections():
             model_id = self._begin_model(run, name)
             _address(saved, run_id=run.run_id, model_id=model_id)
-            self._client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
+            self._attach_model(run.run_id, model_id)
             self._client.log_model_artifacts(model_id, str(saved))
             if registered_name:
                 self._register(registered_name, f"models:/{model_id}", run.run_id, model_id)
@@ -189,6 +190,12 @@ class MlflowServer:
         )
         return str(created.model_id)
 
+    def _attach_model(self, run_id: str, model_id: str) -> None:
+        """Make the model an output of the run; MLflow refuses to be told twice."""
+        outputs = self._client.get_run(run_id).outputs
+        if all(output.model_id != model_id for output in outputs.model_outputs):
+            self._client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
     def _register(self, name: str, source: str, run_id: str, model_id: str) -> None:
         if not self._client.search_registered_models(f"name = '{name}'"):
             self._client.create_registered_model(name)
@@ -207,7 +214,7 @@ def _rejections() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        if error.error_code in _REJECTIONS:
+        if error.error_code == _REJECTION:
             raise RejectedError(str(error).splitlines()[0]) from error
         raise
 

@@ -116,14 +116,7 @@ class MlflowTracker:
         self.log_json({"uri": uri, **facts}, "", "checkpoint.json")
 
     def log_dataset(self, *, name: str, digest: str, source: str, context: str) -> None:
-        """Queue a data set as input of the run.
-
-        Args:
-            name: Of the data set.
-            digest: Its fingerprint; MLflow shows 36 characters, the profile has all.
-            source: Folder or URI.
-            context: What it is used for, `training` or `evaluation`.
-        """
+        """Queue a data set as input; MLflow shows 36 characters of the digest, and stores all."""
         facts = {"name": name, "digest": digest, "source": source, "context": context}
         with self._post("dataset", facts):
             pass
@@ -140,15 +133,8 @@ class MlflowTracker:
         """Export a network now (seconds) and queue its upload as a logged model of the run.
 
         `mlflow.pytorch.load_model` brings it back from `runs:/<run id>/<name>`, and from
-        `models:/<registered_name>/<version>` if a name to register under is given.
-
-        Args:
-            network: In evaluation mode, with tensors as inputs; see `save_model`.
-            inputs: Example inputs by name, in the order of forward; two samples or more leave
-                the batch size free.
-            name: Of the logged model inside the run.
-            registered_name: Of the registered model that gets a new version.
-            metadata: Kept in the model.
+        `models:/<registered_name>/<version>` if a name to register under is given. A network
+        that cannot be exported is said and left out. See `save_model` for the arguments.
         """
         fields = {"name": name, "registered_name": registered_name or ""}
         with self._post("model", fields) as content:

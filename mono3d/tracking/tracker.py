@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from torch import Tensor, nn
+
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRecord:
@@ -50,6 +52,46 @@ class Tracker(Protocol):
         """Queue tags."""
         ...
 
+    def log_json(self, facts: Mapping[str, object], folder: str, name: str) -> None:
+        """Queue a JSON file `name` under `folder`, credentials hidden."""
+        ...
+
+    def log_dataset(self, *, name: str, digest: str, source: str, context: str) -> None:
+        """Queue a data set as input of the run.
+
+        Args:
+            name: Of the data set.
+            digest: Its fingerprint.
+            source: Folder or URI.
+            context: What it is used for, `training` or `evaluation`.
+        """
+        ...
+
+    def log_checkpoint(self, uri: str, facts: Mapping[str, object]) -> None:
+        """Queue where the best checkpoint is; it is not copied."""
+        ...
+
+    def log_model(
+        self,
+        network: nn.Module,
+        inputs: Mapping[str, Tensor],
+        *,
+        name: str,
+        registered_name: str | None,
+        metadata: Mapping[str, str],
+    ) -> None:
+        """Export a network now (seconds) and queue its upload as a logged model of the run.
+
+        Args:
+            network: In evaluation mode, with tensors as inputs.
+            inputs: Example inputs by name, in the order of forward; two samples or more leave
+                the batch size free.
+            name: Of the logged model inside the run.
+            registered_name: Of the registered model that gets a new version.
+            metadata: Kept in the model.
+        """
+        ...
+
     def close(self, status: str) -> None:
         """Ship what is queued (bounded wait), then end the run: FINISHED, FAILED or KILLED."""
         ...
@@ -67,6 +109,26 @@ class NullTracker:
         """Nothing."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Nothing."""
+
+    def log_json(self, facts: Mapping[str, object], folder: str, name: str) -> None:
+        """Nothing."""
+
+    def log_dataset(self, *, name: str, digest: str, source: str, context: str) -> None:
+        """Nothing."""
+
+    def log_checkpoint(self, uri: str, facts: Mapping[str, object]) -> None:
+        """Nothing."""
+
+    def log_model(
+        self,
+        network: nn.Module,
+        inputs: Mapping[str, Tensor],
+        *,
+        name: str,
+        registered_name: str | None,
+        metadata: Mapping[str, str],
+    ) -> None:
         """Nothing."""
 
     def close(self, status: str) -> None:

@@ -230,6 +230,7 @@ def test_replay_from_an_older_checkpoint_adds_no_duplicates(
     assert steps(client, tracker.run_id, "val") == [79]
 
 
+@pytest.mark.slow
 def test_driver_killed_between_two_steps_resumes_its_run(
     start: Start, mlflow_server: MlflowProcess, client: MlflowClient, tmp_path: Path, name: str
 ) -> None:
