@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from mono3d.errors import Mono3dError, ServiceError, StorageError
 from mono3d.services.http_probe import can_connect
-from mono3d.services.mlflow_server import check_tracking_server
+from mono3d.services.tracking_probe import check_tracking_server
 from mono3d.storage import s3
 from mono3d.storage.s3_errors import without_userinfo
 
@@ -173,7 +173,7 @@ def check_s3(environ: Mapping[str, str], uri: str) -> Check:
         detail = "AWS_ENDPOINT_URL and AWS_ACCESS_KEY_ID are not set: no S3 to write to"
         return Check(name="S3", status="warn", detail=detail, fix=_SERVICES_FIX)
     try:
-        client = s3.connect(environ, read_timeout_s=s3.PROBE_TIMEOUT_S)
+        client = s3.connect(environ, hasty=True)
         s3.check_access(uri, client=client)
     except StorageError as error:
         return _failed("S3", error)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mono3d.cli import checks
-from mono3d.services.stack import RUNS_URI
+from mono3d.services.address import RUNS_URI
 
 _COLOURS = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
 

@@ -1,12 +1,14 @@
 """`mono3d services`: the S3 server and the MLflow server on this machine."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mono3d.services.address import DEFAULT_DIRECTORY, RUNS_URI
 from mono3d.services.environment import shell_lines
-from mono3d.services.stack import DEFAULT_DIRECTORY, RUNS_URI, Stack
+from mono3d.services.stack import Stack
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -86,7 +88,7 @@ _TITLES = {"s3": "S3", "mlflow": "MLflow UI"}
 
 
 def _directory_option(directory: Path) -> str:
-    return "" if directory == DEFAULT_DIRECTORY else f" -d {directory}"
+    return "" if directory == DEFAULT_DIRECTORY else f" -d {shlex.quote(str(directory))}"
 
 
 def _eval_line(directory: Path) -> str:

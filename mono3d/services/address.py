@@ -1,6 +1,13 @@
-"""Where a server listens."""
+"""Where the servers listen and where they keep what they are given."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_DIRECTORY = Path("runs/services")
+MLFLOW_BUCKET = "mlflow"
+RUNS_BUCKET = "mono3d"
+RUNS_URI = f"s3://{RUNS_BUCKET}/runs"
+"""Where runs and checkpoints go unless told otherwise."""
 
 LOOPBACK = "127.0.0.1"
 _ALL_INTERFACES = {"0.0.0.0", "::"}

@@ -3,50 +3,21 @@
 MLflow is run as a program and asked over HTTP; nothing here imports it.
 """
 
-import re
 import sys
 from collections.abc import Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from mono3d.errors import ServiceError
 from mono3d.services import processes
-from mono3d.services.address import LOOPBACK, Address
-from mono3d.services.http_probe import fetch_text
+from mono3d.services.address import LOOPBACK, MLFLOW_BUCKET, Address
 from mono3d.services.ports import free_block, is_free
-from mono3d.services.s3_server import MLFLOW_BUCKET
-from mono3d.storage.s3_errors import without_userinfo
+from mono3d.services.tracking_probe import check_tracking_server
 
-_PROBE_TIMEOUT_S = 3.0
 _READY_TIMEOUT_S = 120.0  # the first start migrates the database, on a slow disk for long
 _GRACE_S = 5.0
 _ATTEMPTS = 3
-
-
-def check_tracking_server(url: str) -> str:
-    """The version of the MLflow server at `url`.
-
-    Args:
-        url: Its base address, http or https.
-
-    Raises:
-        ServiceError: Within 6 seconds if nobody answers there, or something that is not MLflow.
-    """
-    parts = urlsplit(url)
-    shown = without_userinfo(url)
-    remedy = "start it with `mono3d services up` or correct MLFLOW_TRACKING_URI"
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ServiceError(f"{shown!r} is not the address of an MLflow server: {remedy}")
-    try:
-        health = fetch_text(f"{url.rstrip('/')}/health", _PROBE_TIMEOUT_S)
-        version = fetch_text(f"{url.rstrip('/')}/version", _PROBE_TIMEOUT_S).strip()
-    except OSError as error:
-        raise ServiceError(f"no MLflow server at {shown}: {error}; {remedy}") from error
-    if health.strip() != "OK" or not re.fullmatch(r"\d+\.\d+[\w.]*", version):
-        raise ServiceError(f"what answers at {shown} is not an MLflow server; {remedy}")
-    return version
 
 
 class MlflowServer:
@@ -63,7 +34,7 @@ class MlflowServer:
 
     def pid(self) -> int | None:
         """The server's process id, None if it does not run."""
-        return min((process.pid for process in processes.running(self._mark)), default=None)
+        return next(iter(processes.running(self._mark)), None)
 
     def is_up(self, address: Address) -> bool:
         """Whether our own server holds the port and answers."""

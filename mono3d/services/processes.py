@@ -13,8 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 _MARK = "MONO3D_SERVICE"
 _POLL_S = 0.1
 _KILL_TIMEOUT_S = 10.0
@@ -25,7 +23,7 @@ _children: dict[str, "subprocess.Popen[bytes]"] = {}
 
 def spawn(
     command: Sequence[str], *, mark: str, environ: Mapping[str, str], cwd: Path, log: Path
-) -> int:
+) -> None:
     """Start a server in a session of its own, so that Ctrl-C here does not reach it.
 
     Args:
@@ -34,12 +32,9 @@ def spawn(
         environ: Its environment, without the mark.
         cwd: Its working directory.
         log: What it prints is appended here.
-
-    Returns:
-        Its process id.
     """
     with log.open("ab") as stream:
-        child = subprocess.Popen(
+        _children[mark] = subprocess.Popen(
             command,
             env={**environ, _MARK: mark},
             cwd=cwd,
@@ -48,8 +43,6 @@ def spawn(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    _children[mark] = child
-    return child.pid
 
 
 def inherited_environ(without: Sequence[str]) -> dict[str, str]:
@@ -57,33 +50,35 @@ def inherited_environ(without: Sequence[str]) -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(tuple(without))}
 
 
-def running(mark: str) -> list[psutil.Process]:
-    """The living processes of this user that carry the mark."""
-    return [process for process in psutil.process_iter() if _carries(process, mark)]
+def running(mark: str) -> list[int]:
+    """Ids of the living processes of this user that carry the mark, in ascending order."""
+    import psutil
+
+    return [process.pid for process in psutil.process_iter() if _carries(process, mark)]
 
 
-def _carries(process: psutil.Process, mark: str) -> bool:
+def _carries(process: Any, mark: str) -> bool:
+    from psutil import Error
+
     try:
         return bool(process.environ().get(_MARK) == mark)
-    except (psutil.Error, OSError):  # gone, a zombie, or someone else's
+    except (Error, OSError):  # gone, a zombie, or someone else's
         return False
 
 
 def listening_ports(mark: str) -> set[int]:
     """The TCP ports that marked processes hold."""
-    return {
-        connection.laddr.port
-        for process in running(mark)
-        for connection in _connections(process)
-        if connection.status == psutil.CONN_LISTEN
-    }
+    return set().union(*(_listening_ports(pid) for pid in running(mark)))
 
 
-def _connections(process: psutil.Process) -> list[Any]:
+def _listening_ports(pid: int) -> set[int]:
+    import psutil
+
     try:
-        return list(process.net_connections(kind="tcp"))
+        connections = psutil.Process(pid).net_connections(kind="tcp")
     except psutil.Error:  # it ended in the meantime
-        return []
+        return set()
+    return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
 
 
 def await_ready(mark: str, is_ready: Callable[[], bool], timeout_s: float) -> bool:
@@ -117,10 +112,10 @@ def end(mark: str, *, grace_s: float) -> bool:
     return bool(found)
 
 
-def _send(targets: list[psutil.Process], number: signal.Signals) -> None:
-    for process in targets:
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
+def _send(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _await_end(mark: str, timeout_s: float) -> None:

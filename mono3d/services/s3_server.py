@@ -14,13 +14,10 @@ from pathlib import Path
 
 from mono3d.errors import ServiceError, StorageError
 from mono3d.services import processes
-from mono3d.services.address import LOOPBACK, Address
+from mono3d.services.address import LOOPBACK, MLFLOW_BUCKET, RUNS_BUCKET, Address
 from mono3d.services.files import write_private
 from mono3d.services.ports import GRPC_OFFSET, free_block
 from mono3d.storage import s3
-
-MLFLOW_BUCKET = "mlflow"
-RUNS_BUCKET = "mono3d"
 
 _ROLES = ("s3", "master", "volume", "filer")  # in the order of their ports
 _READY_TIMEOUT_S = 60.0
@@ -53,13 +50,13 @@ class S3Server:
 
     def pid(self) -> int | None:
         """The server's process id, None if it does not run."""
-        return min((process.pid for process in processes.running(self._mark)), default=None)
+        return next(iter(processes.running(self._mark)), None)
 
     def is_up(self, address: Address) -> bool:
         """Whether our own server holds the port and stores, returns and deletes objects."""
         if address.port not in processes.listening_ports(self._mark):
             return False
-        client = s3.connect(self.environment(address.url), read_timeout_s=s3.PROBE_TIMEOUT_S)
+        client = s3.connect(self.environment(address.url), hasty=True)
         try:
             for bucket in (MLFLOW_BUCKET, RUNS_BUCKET):
                 s3.ensure_bucket(f"s3://{bucket}", client=client)

@@ -13,17 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from mono3d.errors import ServiceError
-from mono3d.services.address import LOOPBACK, Address
+from mono3d.services.address import DEFAULT_DIRECTORY, LOOPBACK, Address
 from mono3d.services.environment import client_environment, shell_lines
 from mono3d.services.files import write_private
 from mono3d.services.interruption import interruptions_ignored, terminations_raised
 from mono3d.services.mlflow_server import MlflowServer
-from mono3d.services.s3_server import RUNS_BUCKET, S3Server
+from mono3d.services.s3_server import S3Server
 from mono3d.services.state import StackState, read_state, write_state
-
-DEFAULT_DIRECTORY = Path("runs/services")
-RUNS_URI = f"s3://{RUNS_BUCKET}/runs"
-"""Where runs and checkpoints go unless told otherwise."""
 
 Name = Literal["s3", "mlflow"]
 _STOP_ORDER: tuple[Name, ...] = ("mlflow", "s3")  # MLflow may still be writing artifacts

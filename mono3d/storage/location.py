@@ -144,7 +144,6 @@ def download_directory(location: str | Path, local: Path, *, last: str | None = 
     for name in _ordered(location, last):
         if ".." in PurePosixPath(name).parts or name.startswith("/"):
             raise StorageError(f"{name!r} in {location} would be written outside {local}")
-        (local / name).parent.mkdir(parents=True, exist_ok=True)
         _download(join(location, name), local / name)
 
 
@@ -177,17 +176,24 @@ def _ordered(location: str | Path, last: str | None) -> list[str]:
 
 
 def _upload(path: Path, location: str) -> None:
-    if is_s3(location):
+    if not is_s3(location):
+        write_bytes(location, read_bytes(path))
+        return
+    try:
         s3.upload_file(path, location)
-    else:
-        write_bytes(location, path.read_bytes())
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _download(location: str, path: Path) -> None:
-    if is_s3(location):
-        s3.download_file(location, path)
-    else:
+    if not is_s3(location):
         write_bytes(path, read_bytes(location))
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        s3.download_file(location, path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _delete_file(location: str) -> None:

@@ -25,9 +25,6 @@ from mono3d.storage.s3_location import S3Location
 # boto3 builds its clients at run time and ships no types.
 S3Client = Any
 
-PROBE_TIMEOUT_S = 2.0
-"""For questions whose answer is awaited: three attempts stay below 10 seconds."""
-
 _DELETE_BATCH = 1000  # the protocol's limit for one request
 
 
@@ -39,10 +36,10 @@ class _Settings(NamedTuple):
     secret_key: str | None
     token: str | None
     region: str
-    read_timeout_s: float
+    is_hasty: bool
 
 
-def connect(environ: Mapping[str, str] = os.environ, *, read_timeout_s: float = 60.0) -> S3Client:
+def connect(environ: Mapping[str, str] = os.environ, *, hasty: bool = False) -> S3Client:
     """A boto3 client for the store that `environ` names; nothing is sent yet.
 
     An endpoint at which nobody answers is given up after less than 10 seconds. Without
@@ -50,7 +47,8 @@ def connect(environ: Mapping[str, str] = os.environ, *, read_timeout_s: float = 
 
     Args:
         environ: Variables to read; the process's own unless given.
-        read_timeout_s: How long one answer may take; three attempts are made.
+        hasty: Give up within 8 seconds also on a server that accepts and never answers; else
+            a store may take its time, a minute for each of three attempts.
 
     Returns:
         The client, the same one for the same settings. Several threads may use it.
@@ -65,7 +63,7 @@ def connect(environ: Mapping[str, str] = os.environ, *, read_timeout_s: float = 
             secret_key=environ.get("AWS_SECRET_ACCESS_KEY") or None,
             token=environ.get("AWS_SESSION_TOKEN") or None,
             region=environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-            read_timeout_s=read_timeout_s,
+            is_hasty=hasty,
         )
     )
 
@@ -81,8 +79,8 @@ def _build_client(settings: _Settings) -> S3Client:
         signature_version="s3v4",
         s3={"addressing_style": "path"},
         connect_timeout=2,
-        read_timeout=settings.read_timeout_s,
-        retries={"total_max_attempts": 3, "mode": "standard"},
+        read_timeout=2 if settings.is_hasty else 60,
+        retries={"total_max_attempts": 2 if settings.is_hasty else 3, "mode": "standard"},
     )
     try:
         return boto3.session.Session().client(
@@ -125,7 +123,7 @@ def ensure_bucket(uri: str, *, client: S3Client = None) -> None:
     """
     client, location = client or connect(), S3Location.parse(uri)
     with _explained(client, "create the bucket of", location):
-        names = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+        names = {bucket["Name"] for bucket in client.list_buckets().get("Buckets", [])}
         if location.bucket not in names:
             client.create_bucket(Bucket=location.bucket)
 
@@ -136,7 +134,7 @@ def check_access(uri: str, *, client: S3Client = None) -> None:
     Raises:
         StorageError: If one of the three fails, within 10 seconds where nobody answers.
     """
-    client = client or connect(read_timeout_s=PROBE_TIMEOUT_S)
+    client = client or connect(hasty=True)
     location = S3Location.parse(uri)
     probe = location.child(f".probe-{uuid.uuid4().hex}")
     at, content = {"Bucket": probe.bucket, "Key": probe.key}, probe.key.encode()
@@ -145,7 +143,9 @@ def check_access(uri: str, *, client: S3Client = None) -> None:
     with _explained(client, "read below", location):
         found = client.get_object(**at)["Body"].read()
     if found != content:
-        raise StorageError(f"{location} does not give back what was written; correct AWS_ENDPOINT_URL")
+        raise StorageError(
+            f"{location} does not give back what was written; correct AWS_ENDPOINT_URL"
+        )
     with _explained(client, "delete below", location):
         client.delete_object(**at)
 
