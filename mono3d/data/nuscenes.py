@@ -187,10 +187,11 @@ class NuScenesDataset:
         if not self._has_labels:
             return np.zeros(0, dtype=np.int64)
         sample, channels = self._locate(index)
-        rows = self._objects.rows(sample)
-        is_seen = self._index.is_in_image[rows][:, channels].any(axis=1)
-        labels: np.ndarray = self._label_of[self._index.labels[rows[is_seen]]]
-        return labels
+        owned = self._index.objects_of(sample)
+        labels = self._label_of[self._index.labels[owned]]
+        is_seen = self._index.is_in_image[owned][:, channels].any(axis=1)
+        seen: np.ndarray = labels[is_seen & (labels >= 0)]
+        return seen
 
     def pose(self, index: int) -> FramePose:
         """Sample and poses of a frame, for the evaluation of what is detected in it."""
@@ -200,10 +201,6 @@ class NuScenesDataset:
             global_from_cam=torch.from_numpy(self._index.global_from_cam[sample, channels]),
             global_from_bev=torch.from_numpy(self._index.global_from_bev[sample].copy()),
         )
-
-    def poses(self) -> dict[str, FramePose]:
-        """Sample and poses of every frame, by frame id."""
-        return {frame_id: self.pose(index) for index, frame_id in enumerate(self.frame_ids)}
 
     def describe(self) -> NuScenesSummary:
         """Counts of scenes, samples, frames and objects."""

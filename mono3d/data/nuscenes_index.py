@@ -96,13 +96,12 @@ def open_index(root: Path, version: str, cache_dir: Path | None) -> tuple[NuScen
     """
     name = f"nuscenes-{version}-{_tables_digest(root / version)}.safetensors"
     path = (cache_dir or _default_cache_dir()) / name
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.with_suffix(".lock")):  # of several workers, one builds
-            if not _is_readable(path):
-                _save(NuScenesIndex(**read_tables(root, version)), path)
-    except OSError as error:
-        raise DataError(f"{path}: index cannot be written ({error.strerror})") from error
+    if not _is_readable(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _build(root, version, path)
+        except OSError as error:
+            raise DataError(f"{path}: index cannot be written ({error.strerror})") from error
     return load_index(path), path
 
 
@@ -132,6 +131,12 @@ def _tables_digest(folder: Path) -> str:
     present = [(path.name, path.stat()) for path in paths if path.is_file()]
     facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in present]
     return hashlib.sha256(json.dumps([_FORMAT, facts]).encode()).hexdigest()[:16]
+
+
+def _build(root: Path, version: str, path: Path) -> None:
+    with _locked(path.with_suffix(".lock")):  # of several workers, one builds
+        if not _is_readable(path):
+            _save(NuScenesIndex(**read_tables(root, version)), path)
 
 
 @contextmanager

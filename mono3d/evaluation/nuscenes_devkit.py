@@ -43,7 +43,7 @@ _TP_NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrecisionRecall:
+class DetectionCurve:
     """A curve of the benchmark at 101 recalls; precision is 0 where no detection reaches."""
 
     recall: Float[np.ndarray, "101"]
@@ -63,7 +63,7 @@ class NuScenesMetrics:
     Errors that the benchmark does not define for a class are left out. A class without ground
     truth has AP 0 and errors 1, and counts in the means: on few samples both are low by rule.
     """
-    curves: Mapping[str, Mapping[float, PrecisionRecall]]
+    curves: Mapping[str, Mapping[float, DetectionCurve]]
     """By class and matching distance in metres."""
     num_ground_truth: Mapping[str, int]
     """Evaluated objects by class: within range, hit by LiDAR or radar, not in a bicycle rack."""
@@ -160,10 +160,10 @@ def _values(metrics: DetectionMetrics, config: DetectionConfig) -> dict[str, flo
     return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
-def _curves(data: DetectionMetricDataList) -> dict[str, dict[float, PrecisionRecall]]:
-    curves: dict[str, dict[float, PrecisionRecall]] = {}
+def _curves(data: DetectionMetricDataList) -> dict[str, dict[float, DetectionCurve]]:
+    curves: dict[str, dict[float, DetectionCurve]] = {}
     for (name, distance), curve in data.md.items():
-        curves.setdefault(name, {})[distance] = PrecisionRecall(
+        curves.setdefault(name, {})[distance] = DetectionCurve(
             recall=curve.recall, precision=curve.precision, confidence=curve.confidence
         )
     return curves

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from pyquaternion import Quaternion
 
+from mono3d.data.nuscenes import NuScenesDataset
+
 VERSION = "v1.0-tiny"
 CLASSES = ("car", "pedestrian", "traffic_cone", "truck")
 IMAGE_SIZE = (36, 64)
@@ -70,12 +72,23 @@ def write_tables(root: Path, version: str = VERSION) -> Path:
     return root
 
 
+def open_tiny(root: Path, cache: Path, **changes: Any) -> NuScenesDataset:
+    """Every frame of the folder, or as `changes` say."""
+    settings: dict[str, Any] = {"version": VERSION, "split": "all", "class_names": CLASSES}
+    return NuScenesDataset(root, **settings | {"cache_dir": cache / "cache"} | changes)
+
+
 def edit_table(root: Path, table: str, change: Any, version: str = VERSION) -> None:
     """Apply `change(rows)` to one table on disk."""
     path = root / version / f"{table}.json"
     rows = json.loads(path.read_text())
     change(rows)
     path.write_text(json.dumps(rows))
+
+
+def cut_short(path: Path) -> None:
+    """Drop the last bytes of a file."""
+    path.write_bytes(path.read_bytes()[:-7])
 
 
 @dataclass
