@@ -15,7 +15,13 @@ NAN = float("nan")
 
 def only(**settings: float) -> GmmMining:
     """Mining at once and with every part off but those given."""
-    off = {"floor": 1.0, "gradient_exponent": 0.0, "warmup_epochs": 0.0, "ramp_epochs": 0.0}
+    off = {
+        "sharpness": 2.0,
+        "floor": 1.0,
+        "gradient_exponent": 0.0,
+        "warmup_epochs": 0.0,
+        "ramp_epochs": 0.0,
+    }
     return GmmMining(**(off | settings))  # type: ignore[arg-type]
 
 
@@ -77,10 +83,9 @@ def test_linear_quality_falls_to_the_floor() -> None:
     samples = make_samples([10.0, 11.0, 12.0, 13.0, 19.0], [10.0] * 5)
     quality = [1.0, 0.75, 0.5, 0.25, 0.1]
     expected = [5 * q / sum(quality) for q in quality]
-    mining = GmmMining(
-        metric="linear", floor=0.1, gradient_exponent=0.0, warmup_epochs=0.0, ramp_epochs=0.0
+    assert weights_of(replace(only(floor=0.1), metric="linear"), samples) == pytest.approx(
+        expected, rel=1e-4
     )
-    assert weights_of(mining, samples) == pytest.approx(expected, rel=1e-4)
 
 
 def test_floor_bounds_the_ratio_of_weights() -> None:
