@@ -142,13 +142,13 @@ class Inputs:
 class Positives:
     """Where on the feature grid objects are learnt, as padded indices: no masks in the step."""
 
-    index: Int64[Tensor, "b v p"]
+    index: Int64[Tensor, "*n p"]
     """Cell or point on the flattened grid of one camera (all levels one after the other)."""
-    slot: Int64[Tensor, "b v p"]
+    slot: Int64[Tensor, "*n p"]
     """Slot of the object in `Batch.boxes_cam`."""
-    weight: Float[Tensor, "b v p"]
+    weight: Float[Tensor, "*n p"]
     """Centerness in (0, 1]; 1 where a family has none."""
-    valid: Bool[Tensor, "b v p"]
+    valid: Bool[Tensor, "*n p"]
 
 
 @dataclass(frozen=True, kw_only=True)

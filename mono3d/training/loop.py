@@ -35,6 +35,10 @@ class FitPlan:
     save_every_steps: int | None
     evaluate_every_epochs: int
 
+    def saves_after(self, step: int) -> bool:
+        """Whether a checkpoint is due in the middle of an epoch; its end is one anyway."""
+        return self.save_every_steps is not None and step % self.save_every_steps == 0
+
 
 @runtime_checkable
 class RunObserver(Protocol):
@@ -66,12 +70,12 @@ def fit(
     observer: RunObserver,
 ) -> None:
     """Train from where the state stands to the last epoch; evaluate and save on the way."""
-    steps_per_epoch = loader.batches_per_epoch // plan.accumulate
+    batches_per_epoch = loader.batches_per_epoch // plan.accumulate * plan.accumulate
     meter = StepMeter(plan.log_every_steps)
     while state.epoch < plan.epochs:
         state.module.train()
         for batches in _groups(loader.epoch(state.epoch, state.batch), plan.accumulate):
-            progress = state.epoch + state.batch / (steps_per_epoch * plan.accumulate)
+            progress = state.epoch + state.batch / batches_per_epoch
             seed_step(plan.seed, state.step)
             output = train_step(
                 state,
@@ -84,7 +88,7 @@ def fit(
             record = meter.add(state, output, num_frames=sum(len(b.frame_ids) for b in batches))
             if record is not None:
                 observer.on_records(state, record)
-            if plan.save_every_steps and state.step % plan.save_every_steps == 0:
+            if plan.saves_after(state.step) and state.batch < batches_per_epoch:
                 observer.on_save(state, {}, epoch_ended=False)
         state.epoch, state.batch = state.epoch + 1, 0
         is_due = state.epoch % plan.evaluate_every_epochs == 0 or state.epoch == plan.epochs

@@ -1,0 +1,232 @@
+"""`TrainState` ↔ a directory, local or in S3: safetensors for numbers, JSON for facts, no pickle.
+
+`model.safetensors` holds the student, the objective's mining state and the adapters (a teacher is
+never saved), `ema.safetensors` the student's averaged weights, `optimiser.safetensors` the
+optimiser's state by parameter name, `state.json` where the run stands and what it is, and
+`metrics.jsonl` the metrics so far. There is no random state to save: every random number of a run
+is a function of its seed and of (epoch, index) or (step, rank).
+"""
+
+import json
+import math
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mono3d.errors import CheckpointError
+from mono3d.training.checkpoint_files import (
+    new_directory,
+    read_tensors,
+    read_verified,
+    verified_copy,
+    write_tensors,
+)
+from mono3d.training.optimiser_state import load_optimiser_tensors, optimiser_tensors
+from mono3d.training.state import TrainState
+
+MODEL = "model.safetensors"
+EMA = "ema.safetensors"
+OPTIMISER = "optimiser.safetensors"
+STATE = "state.json"
+METRICS = "metrics.jsonl"
+
+_LIBRARIES = ("mono3d", "torch", "numpy", "transformers", "safetensors", "ray")
+_STUDENT = "student."
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What a run is; stays the same from its first checkpoint to its last."""
+
+    config: Mapping[str, Any]
+    """The resolved config as a tree."""
+    fingerprint: str
+    """Of the config."""
+    data: Mapping[str, Any]
+    """Splits and fingerprint of the data set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointMetadata:
+    """What `state.json` says."""
+
+    epoch: int
+    """Epochs done."""
+    batch: int
+    """Micro-batches of one rank done in the epoch that goes on."""
+    step: int
+    """Optimiser steps done."""
+    skipped: int
+    """Steps whose gradient was not finite."""
+    metrics: Mapping[str, float]
+    """Of the evaluation at this moment, finite ones only; empty in the middle of an epoch."""
+    config: Mapping[str, Any]
+    fingerprint: str
+    data: Mapping[str, Any]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Python, and libraries that had a part in it."""
+
+
+def checkpoint_name(step: int) -> str:
+    """Name of the directory of a checkpoint."""
+    return f"step_{step:08d}"
+
+
+def save_checkpoint(
+    state: TrainState,
+    directory: Path,
+    *,
+    facts: RunFacts,
+    metrics: Mapping[str, float],
+    spool: Path | None = None,
+) -> None:
+    """Write a local directory, whole or not at all; one of the same name is replaced.
+
+    Args:
+        state: Between two steps.
+        directory: To create; its parents are made.
+        facts: What the run is.
+        metrics: Of the evaluation at this moment; those that are not finite are left out.
+        spool: The metrics file so far, to be kept with the weights.
+    """
+    metadata = CheckpointMetadata(
+        epoch=state.epoch,
+        batch=state.batch,
+        step=state.step,
+        skipped=int(state.skipped),
+        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        config=facts.config,
+        fingerprint=facts.fingerprint,
+        data=facts.data,
+        versions=_versions(),
+    )
+    with new_directory(directory) as part:
+        write_tensors(state.train_module.state_dict(), part / MODEL)
+        write_tensors(state.ema.values, part / EMA)
+        write_tensors(optimiser_tensors(state.train_module, state.optimizer), part / OPTIMISER)
+        (part / STATE).write_text(json.dumps(asdict(metadata), indent=2, allow_nan=False))
+        if spool is not None and spool.exists():
+            shutil.copyfile(spool, part / METRICS)
+
+
+def load_checkpoint(
+    location: str | Path, state: TrainState, *, spool: Path | None = None
+) -> CheckpointMetadata:
+    """Bring a fresh state to where the checkpoint was written; nothing changes if it is refused.
+
+    Args:
+        location: A local path or an s3:// URI.
+        state: Of the same architecture, on any device.
+        spool: Where the checkpoint's metrics file should go.
+
+    Raises:
+        CheckpointError: It is incomplete, damaged or of another architecture.
+        StorageError: The store cannot be asked.
+    """
+    with verified_copy(location) as directory:
+        metadata = _parse((directory / STATE).read_bytes(), source=f"{location}/{STATE}")
+        model = read_tensors(directory / MODEL)
+        ema = read_tensors(directory / EMA)
+        optimiser = read_tensors(directory / OPTIMISER)
+        module = state.train_module
+        _check_same(model, module.state_dict(), source=f"{location}/{MODEL}")
+        _check_same(ema, state.ema.values, source=f"{location}/{EMA}")
+        load_optimiser_tensors(module, state.optimizer, optimiser, source=f"{location}/{OPTIMISER}")
+        module.load_state_dict(model)
+        state.ema.load(ema)
+        if spool is not None and (directory / METRICS).exists():
+            shutil.copyfile(directory / METRICS, spool)
+    state.epoch, state.batch, state.step = metadata.epoch, metadata.batch, metadata.step
+    state.skipped = torch.full_like(state.skipped, metadata.skipped)
+    return metadata
+
+
+def load_student(
+    location: str | Path, network: nn.Module, *, weights: Literal["ema", "model"] = "ema"
+) -> CheckpointMetadata:
+    """Give a network the weights of a checkpoint's student.
+
+    Args:
+        location: A local path or an s3:// URI.
+        network: Of the same architecture, on any device.
+        weights: The averaged ones, by which runs are evaluated, or those of the last step.
+
+    Raises:
+        CheckpointError: It is incomplete, damaged or of another architecture.
+        StorageError: The store cannot be asked.
+    """
+    name = EMA if weights == "ema" else MODEL
+    with verified_copy(location) as directory:
+        tensors = read_tensors(directory / name)
+        metadata = _parse((directory / STATE).read_bytes(), source=f"{location}/{STATE}")
+    if weights == "model":
+        tensors = {
+            key.removeprefix(_STUDENT): value
+            for key, value in tensors.items()
+            if key.startswith(_STUDENT)
+        }
+    _check_same(tensors, network.state_dict(), source=f"{location}/{name}")
+    network.load_state_dict(tensors)
+    return metadata
+
+
+def read_metadata(location: str | Path) -> CheckpointMetadata:
+    """What a checkpoint says about itself; its weights are not read.
+
+    Raises:
+        CheckpointError: It is incomplete, or this part of it is damaged.
+        StorageError: The store cannot be asked.
+    """
+    return _parse(read_verified(location, STATE), source=f"{location}/{STATE}")
+
+
+def verify(location: str | Path) -> None:
+    """Compare every file of a checkpoint with its manifest.
+
+    Raises:
+        CheckpointError: It is incomplete or damaged.
+        StorageError: The store cannot be asked.
+    """
+    with verified_copy(location):
+        pass
+
+
+def _check_same(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: str
+) -> None:
+    """Same names, same shapes."""
+    for key in expected:
+        if key not in found:
+            raise CheckpointError(f"{source}: {key} is missing, this model needs it")
+    for key, value in found.items():
+        if key not in expected:
+            raise CheckpointError(f"{source}: {key} is unknown to this model")
+        if value.shape != expected[key].shape:
+            raise CheckpointError(
+                f"{source}: {key} has shape {list(value.shape)}, "
+                f"this model needs {list(expected[key].shape)}"
+            )
+
+
+def _parse(content: bytes, *, source: str) -> CheckpointMetadata:
+    try:
+        return CheckpointMetadata(**json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{source}: not what this version of mono3d writes") from error
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:  # not every machine that trains has all of them
+            continue
+    return versions

@@ -1,0 +1,253 @@
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from mono3d.config.load import fingerprint
+from mono3d.config.schema import RunConfig
+from mono3d.errors import CheckpointError
+from mono3d.tracking.tracker import MetricRecord
+from mono3d.training.assembly import build_model, build_plan
+from mono3d.training.checkpoint import (
+    RunFacts,
+    load_checkpoint,
+    load_student,
+    read_metadata,
+    save_checkpoint,
+    verify,
+)
+from mono3d.training.checkpoint_files import new_directory
+from mono3d.training.loop import fit
+from mono3d.training.state import TrainState
+from tests.support.training import (
+    no_evaluation,
+    state_digests,
+    tiny_config,
+    tiny_loader,
+    tiny_state,
+)
+
+NUM_FRAMES = 16
+FILES = {
+    "model.safetensors", "ema.safetensors", "optimiser.safetensors", "state.json", "manifest.json",
+}  # fmt: skip
+
+
+def facts(config: RunConfig) -> RunFacts:
+    return RunFacts(
+        config=config.model_dump(mode="json"), fingerprint=fingerprint(config), data={"train": "t"}
+    )
+
+
+class Saver:
+    """Keeps every checkpoint that the loop wants, and can die after one of them."""
+
+    def __init__(self, config: RunConfig, root: Path, *, dies_at: int | None = None) -> None:
+        self._facts = facts(config)
+        self._root = root
+        self._dies_at = dies_at
+
+    def on_records(self, state: TrainState, record: MetricRecord) -> None:
+        pass
+
+    def on_save(
+        self, state: TrainState, metrics: Mapping[str, float], *, epoch_ended: bool
+    ) -> None:
+        save_checkpoint(state, self._root / f"{state.step}", facts=self._facts, metrics=metrics)
+        if state.step == self._dies_at:
+            raise KeyboardInterrupt
+
+
+def train(config: RunConfig, root: Path, **saver: int) -> TrainState:
+    loader = tiny_loader(config, num_frames=NUM_FRAMES)
+    state = tiny_state(config, loader)
+    observer = Saver(config, root, **saver)
+    fit(state, loader, build_plan(config), evaluate=no_evaluation, observer=observer)
+    return state
+
+
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    return tiny_config(**{"checkpoint.every_steps": 1})
+
+
+@pytest.fixture(scope="module")
+def trained(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, Path]:
+    """An uninterrupted run of 8 steps, and the folder with a checkpoint of every step."""
+    root = tmp_path_factory.mktemp("run")
+    return train(config, root), root
+
+
+def fresh(config: RunConfig) -> TrainState:
+    return tiny_state(config, tiny_loader(config, num_frames=NUM_FRAMES))
+
+
+def test_a_fresh_state_becomes_the_saved_one(
+    config: RunConfig, trained: tuple[TrainState, Path]
+) -> None:
+    state, root = trained
+    other = fresh(config)
+    assert state_digests(other) != state_digests(state)
+    metadata = load_checkpoint(root / "8", other)
+    assert state_digests(other) == state_digests(state)
+    assert (other.epoch, other.batch, other.step) == (2, 0, 8)
+    assert metadata.metrics == pytest.approx(no_evaluation(state))
+    assert metadata.config == config.model_dump(mode="json")
+    assert metadata.versions["torch"] == torch.__version__
+
+
+def test_resumed_run_equals_uninterrupted_run(
+    config: RunConfig, trained: tuple[TrainState, Path], tmp_path: Path
+) -> None:
+    """Killed in the middle of the second epoch, with averaging, mining and accumulation on."""
+    uninterrupted, _ = trained
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, dies_at=6)
+    loader = tiny_loader(config, num_frames=NUM_FRAMES)
+    state = tiny_state(config, loader)
+    load_checkpoint(tmp_path / "6", state)
+    assert (state.epoch, state.batch) == (1, 4)
+    observer = Saver(config, tmp_path)
+    fit(state, loader, build_plan(config), evaluate=no_evaluation, observer=observer)
+    assert state_digests(state) == state_digests(uninterrupted)
+
+
+def test_the_loop_saves_once_at_the_end_of_an_epoch(trained: tuple[TrainState, Path]) -> None:
+    _, root = trained
+    assert read_metadata(root / "4").batch == 0
+    assert read_metadata(root / "4").metrics
+
+
+def test_holds_the_promised_files_and_no_teacher(trained: tuple[TrainState, Path]) -> None:
+    state, root = trained
+    assert {path.name for path in (root / "8").iterdir()} == FILES
+    written = json.loads((root / "8" / "manifest.json").read_text())["files"]
+    assert set(written) == FILES - {"manifest.json"}
+    prefixes = {name.partition(".")[0] for name in state.train_module.state_dict()}
+    assert prefixes == {"student", "objective"}
+
+
+def test_optimiser_state_is_found_by_name_not_by_order(
+    config: RunConfig, trained: tuple[TrainState, Path]
+) -> None:
+    state, root = trained
+    other = fresh(config)
+    for group in other.optimizer.param_groups:
+        group["params"].reverse()
+    load_checkpoint(root / "8", other)
+    assert state_digests(other)["optimiser"] == state_digests(state)["optimiser"]
+
+
+@pytest.mark.parametrize("weights", ["ema", "model"])
+def test_load_student(config: RunConfig, trained: tuple[TrainState, Path], weights: str) -> None:
+    state, root = trained
+    network = build_model(config)
+    load_student(root / "8", network, weights=weights)
+    expected = state.ema.values if weights == "ema" else state.train_module.student.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
+    assert not torch.equal(
+        state.ema.values["scales.offset"], state.train_module.student.scales["offset"]
+    )
+
+
+def remove_manifest(directory: Path) -> None:
+    (directory / "manifest.json").unlink()
+
+
+def remove_weights(directory: Path) -> None:
+    (directory / "model.safetensors").unlink()
+
+
+def cut_weights(directory: Path) -> None:
+    path = directory / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(directory: Path) -> None:
+    path = directory / "ema.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-10] ^= 1
+    path.write_bytes(content)
+
+
+def garble_manifest(directory: Path) -> None:
+    (directory / "manifest.json").write_text('{"format": 1, "files"')
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (remove_manifest, "manifest.json"),
+        (garble_manifest, "manifest.json"),
+        (remove_weights, "model.safetensors is missing"),
+        (cut_weights, "model.safetensors has"),
+        (flip_a_bit, "ema.safetensors is damaged"),
+    ],
+)
+def test_refuses_a_damaged_checkpoint_and_changes_nothing(
+    config: RunConfig,
+    trained: tuple[TrainState, Path],
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    named: str,
+) -> None:
+    state, _ = trained
+    directory = tmp_path / "step"
+    save_checkpoint(state, directory, facts=facts(config), metrics={})
+    damage(directory)
+    other = fresh(config)
+    before = state_digests(other)
+    with pytest.raises(CheckpointError, match=named) as refusal:
+        load_checkpoint(directory, other)
+    assert "\n" not in str(refusal.value)
+    assert str(directory) in str(refusal.value)
+    assert state_digests(other) == before
+    assert other.step == 0
+    with pytest.raises(CheckpointError):
+        verify(directory)
+
+
+def test_refuses_another_architecture_naming_key_and_shapes(
+    trained: tuple[TrainState, Path],
+) -> None:
+    _, root = trained
+    wider = fresh(tiny_config(model__channels=16))
+    with pytest.raises(CheckpointError) as refusal:
+        load_checkpoint(root / "8", wider)
+    assert str(refusal.value).endswith(
+        "8/model.safetensors: student.box_branches.convs.axis.weight has shape [2, 8, 1, 1], "
+        "this model needs [2, 16, 1, 1]"
+    )
+    with pytest.raises(CheckpointError, match="is missing, this model needs it"):
+        load_student(root / "8", build_model(tiny_config(model__num_depth_bins=4)))
+
+
+def test_a_save_cut_short_leaves_what_was_there(tmp_path: Path) -> None:
+    with new_directory(tmp_path / "step") as part:
+        (part / "a.txt").write_text("whole")
+
+    def cut_short() -> None:
+        with new_directory(tmp_path / "step") as part:
+            (part / "a.txt").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut_short()
+    assert (tmp_path / "step" / "a.txt").read_text() == "whole"
+    verify(tmp_path / "step")
+
+
+def test_metrics_file_travels_and_infinite_metrics_do_not(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    spool = tmp_path / "spool.jsonl"
+    spool.write_text('{"step":1}\n')
+    state = fresh(config)
+    metrics = {"good": 1.0, "nan": float("nan"), "inf": float("inf")}
+    save_checkpoint(state, tmp_path / "step", facts=facts(config), metrics=metrics, spool=spool)
+    restored = tmp_path / "restored.jsonl"
+    metadata = load_checkpoint(tmp_path / "step", state, spool=restored)
+    assert metadata.metrics == {"good": 1.0}
+    assert restored.read_text() == spool.read_text()
