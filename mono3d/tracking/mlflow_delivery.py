@@ -27,8 +27,9 @@ class MlflowDelivery:
     """The metrics, files and facts that one run owes to its server.
 
     Any thread adds; one thread calls `deliver`. Everything is on disk from the moment it is
-    added until the server has it, metrics in memory too. A metric is sent only if its step is later than the last one
-    that the server has of it, so records may be added again from any earlier step.
+    added until the server has it, metrics in memory too. A metric is sent only if its step is
+    later than the last one that the server has of it, so records may be added again from any
+    earlier step.
     """
 
     def __init__(

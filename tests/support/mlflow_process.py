@@ -77,9 +77,12 @@ class MlflowProcess:
 
 
 class SlowLine:
-    """A TCP proxy on loopback that holds every answer back for `delay_s`."""
+    """A TCP proxy on loopback that holds every answer back for `delay_s`.
 
-    def __init__(self, target_port: int) -> None:
+    Where a test begins without one, its port refuses connections as a dead server's does.
+    """
+
+    def __init__(self, target_port: int, port: int) -> None:
         self.delay_s = 0.0
         line = self
 
@@ -91,9 +94,8 @@ class SlowLine:
                     _pump(upstream, self.request, lambda: time.sleep(line.delay_s))
                     asking.join()
 
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
-        self.uri = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 

@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from mono3d.errors import ConfigError
 from mono3d.tracking.mlflow_tracker import MlflowTracker
 from mono3d.tracking.tracker import MetricRecord, RunIdentity, Tracker
-from tests.support.mlflow_process import MlflowProcess, SlowLine, wait_until
+from tests.support.mlflow_process import MlflowProcess, SlowLine, free_port, wait_until
 
 pytestmark = pytest.mark.services
 
@@ -137,76 +137,91 @@ def test_killed_server_costs_no_metric_and_no_duplicate(
     assert "is back" in back
 
 
+@pytest.fixture
+def port() -> int:
+    """Where nothing listens until the test calls `connect`."""
+    return free_port()
+
+
+@pytest.fixture
+def uri(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def connect(mlflow_server: MlflowProcess, port: int) -> Iterator[Callable[[], SlowLine]]:
+    lines: list[SlowLine] = []
+
+    def connect_line() -> SlowLine:
+        lines.append(SlowLine(mlflow_server.port, port))
+        return lines[-1]
+
+    yield connect_line
+    for line in lines:
+        line.close()
+
+
 def test_server_away_at_the_start_gets_everything_when_it_comes(
-    start: Start, mlflow_server: MlflowProcess, client: MlflowClient, tmp_path: Path
+    start: Start, client: MlflowClient, uri: str, connect: Callable[[], SlowLine]
 ) -> None:
-    mlflow_server.kill()
-    try:
-        before_s = time.monotonic()
-        tracker = start()
-        tracker.log_metrics([record(step) for step in range(10)])
-        tracker.log_dataset(name="d", digest="0" * 64, source="/data", context="training")
-        assert time.monotonic() - before_s < 10.0
-        assert tracker.run_id is None
-    finally:
-        mlflow_server.start()
+    before_s = time.monotonic()
+    tracker = start(tracking_uri=uri)
+    tracker.log_metrics([record(step) for step in range(10)])
+    tracker.log_dataset(name="d", digest="0" * 64, source="/data", context="training")
+    assert time.monotonic() - before_s < 10.0
+    assert tracker.run_id is None
+    connect()
     tracker.close("FINISHED")
 
     assert steps(client, tracker.run_id, "loss") == list(range(10))
-    assert client.get_run(str(tracker.run_id)).info.status == "FINISHED"
+    run = client.get_run(str(tracker.run_id))
+    assert run.info.status == "FINISHED"
+    assert len(run.inputs.dataset_inputs) == 1
 
 
 def test_closing_is_bounded_and_the_next_process_sends_the_rest(
     start: Start,
-    mlflow_server: MlflowProcess,
     client: MlflowClient,
     caplog: pytest.LogCaptureFixture,
+    uri: str,
+    connect: Callable[[], SlowLine],
 ) -> None:
-    mlflow_server.kill()
-    try:
-        tracker = start(close_timeout_s=2.0)
-        tracker.log_metrics([record(step) for step in range(7)])
-        tracker.set_tags({"stage": "second"})
-        before_s = time.monotonic()
-        tracker.close("FINISHED")
-        assert time.monotonic() - before_s < 4.0
-        # two metrics of seven steps, and the system metrics of this machine
-        assert "metric values and 2 files or facts stay in" in warnings(caplog)[-1]
-    finally:
-        mlflow_server.start()
+    tracker = start(tracking_uri=uri, close_timeout_s=2.0)
+    tracker.log_metrics([record(step) for step in range(7)])
+    tracker.set_tags({"stage": "second"})
+    before_s = time.monotonic()
+    tracker.close("FINISHED")
+    assert time.monotonic() - before_s < 4.0
+    assert "metric values and 2 files or facts stay in" in warnings(caplog)[-1]
 
-    again = start()
+    connect()
+    again = start(tracking_uri=uri)
     again.close("FINISHED")
     assert steps(client, again.run_id, "loss") == list(range(7))
     assert client.get_run(str(again.run_id)).data.tags["stage"] == "second"
-
-
-@pytest.fixture
-def slow_line(mlflow_server: MlflowProcess) -> Iterator[SlowLine]:
-    line = SlowLine(mlflow_server.port)
-    yield line
-    line.close()
 
 
 @pytest.mark.parametrize("delay_s", [0.5, 2.0], ids=["late", "later-than-the-timeout"])
 def test_slow_server_does_not_slow_training(
     start: Start,
     client: MlflowClient,
-    slow_line: SlowLine,
+    uri: str,
+    connect: Callable[[], SlowLine],
     monkeypatch: pytest.MonkeyPatch,
     delay_s: float,
 ) -> None:
-    tracker = start(tracking_uri=slow_line.uri)
+    line = connect()
+    tracker = start(tracking_uri=uri)
     # Answers that come later than this were worked off all the same: what is sent again must
     # not be there twice.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    slow_line.delay_s = delay_s
+    line.delay_s = delay_s
     before_s = time.monotonic()
     for step in range(50):
         tracker.log_metrics([record(step)])
     assert time.monotonic() - before_s < 1.0
     time.sleep(3.0)
-    slow_line.delay_s = 0.0
+    line.delay_s = 0.0
     tracker.close("FINISHED")
 
     assert steps(client, tracker.run_id, "loss") == list(range(50))
