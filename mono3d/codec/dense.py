@@ -17,7 +17,7 @@ from mono3d.codec.points import PointGrid, assign, level_ranges_px, make_points
 from mono3d.geometry.angles import alpha_from_yaw, yaw_from_alpha
 from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.camera import MIN_DEPTH_M, focal_px, project, unproject
-from mono3d.structures import Batch, Boxes3D, Detections, Inputs, Positives
+from mono3d.structures import Batch, Boxes3D, Inputs, Positives
 
 MAX_LOG_DIMS = 3.0
 """Bound on |ln(size / mean size)|: an untrained network must not overflow."""
@@ -163,6 +163,25 @@ class DenseCodec:
         index, labels = flat // num_classes, flat % num_classes
         return self.boxes_at(responses, inputs, index=index, labels=labels), best
 
+    def depth_at_centers(
+        self, responses: Mapping[str, Tensor], batch: Batch
+    ) -> Float[Tensor, "n k"]:
+        """Depth that the network says at each labelled object's projected centre, metres.
+
+        Read at the most central point that learns the object; NaN where no point does (objects
+        that are not learnt, or whose centre lies outside the image).
+        """
+        weight = batch.positives.weight.flatten(0, 1)
+        slot = batch.positives.slot.flatten(0, 1)
+        said = gather_points(responses["depth_m"], batch.positives.index.flatten(0, 1))
+        num_slots = batch.boxes_cam.yaw.shape[-1]
+        best = weight.new_zeros(len(weight), num_slots).scatter_reduce(1, slot, weight, "amax")
+        is_best = (weight > 0) & (weight == best.gather(1, slot))
+        # Points that are not the best write into a slot of their own, which is cut off.
+        target = torch.where(is_best, slot, num_slots)
+        depth = said.new_full((len(weight), num_slots + 1), torch.nan)
+        return depth.scatter(1, target, said)[:, :num_slots]
+
     def boxes_at(
         self,
         responses: Mapping[str, Tensor],
@@ -203,11 +222,3 @@ def point_confidence(responses: Mapping[str, Tensor]) -> Float[Tensor, "n points
     if "log_sigma" in responses:
         confidence = confidence * torch.exp(-responses["log_sigma"].float().exp()).clamp(min=1e-4)
     return confidence
-
-
-def image_detections(boxes: Boxes3D, scores: Tensor, image: int, *, min_score: float) -> Detections:
-    """Detections of one image of a decoded batch, above a score."""
-    kept = (scores[image] >= min_score).nonzero()[:, 0]
-    return Detections(
-        boxes=boxes.select(torch.tensor(image)).select(kept), scores=scores[image][kept]
-    )

@@ -166,15 +166,15 @@ class GmmMiningConfig(Section):
     kind: Literal["gmm"] = "gmm"
     metric: Literal["ratio", "exp_rel", "exp_abs", "linear"] = "exp_rel"
     """What depth quality is."""
-    sharpness: float = Field(2.0, gt=0, allow_inf_nan=False)
+    sharpness: float = Field(4.0, gt=0, allow_inf_nan=False)
     """Depth error, in typical errors, at which a weight falls to 1/e."""
     typical_error: float | None = Field(None, gt=0)
     """None: the running median of the model's own error. A number switches that off."""
-    floor: float = Field(0.1, ge=0, le=1)
+    floor: float = Field(0.2, ge=0, le=1)
     """Least quality factor; 1 switches the weighting by quality off."""
     keep_per_object: float = Field(1.0, gt=0, le=1)
     """Share of each object's samples that keep their weight, best first; 1 is off."""
-    gradient_exponent: float = Field(0.5, ge=0)
+    gradient_exponent: float = Field(0.25, ge=0)
     """0 ignores gradients, 1 gives every sample the same pull on the network's output."""
     gradient_clip: float = Field(4.0, ge=1)
     """The gradient factor stays between its inverse and itself."""

@@ -178,7 +178,7 @@ class DetectionObjective(nn.Module):
         depth: _Depth,
         weights: Float[Tensor, "n p"],
     ) -> Float[Tensor, ""]:
-        """Mined depth losses; `weights` is 0 on padding, which must not teach uncertainty either."""
+        """Mined depth losses; `weights` is 0 on padding, which must not teach sigma either."""
         if self._depth_loss == "laplace":
             losses = mined_laplace_nll(depth.predicted, said["log_sigma"], depth.target, weights)
             return (losses * targets.valid).sum()

@@ -16,7 +16,8 @@ class MiningState:
     """What a strategy remembers between steps; float32, kept as buffers of the objective."""
 
     median_error: Float[Tensor, ""]
-    """Running median of the relative depth error over all ranks; 0 before the first sample."""
+    """Running median of the depth error over all ranks, in the unit of the strategy's metric; 0
+    before the first sample."""
     steps: Float[Tensor, ""]
     """Training steps that had at least one valid sample."""
 

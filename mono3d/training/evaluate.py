@@ -1,0 +1,208 @@
+"""A network over a split: detections, depth pairs and official metrics, on one rank or many."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mono3d.codec.dense import DenseCodec
+from mono3d.config.schema import RunConfig
+from mono3d.data.loaders import evaluation_batches
+from mono3d.data.nuscenes import NuScenesDataset
+from mono3d.evaluation.depth_quality import (
+    DepthPairs,
+    concatenate,
+    depth_quality,
+    match_in_image,
+    pair_depths,
+)
+from mono3d.evaluation.figures import PrecisionRecall
+from mono3d.evaluation.nuscenes import evaluate_detections
+from mono3d.geometry.box_iou import footprints_cam, rotated_nms
+from mono3d.structures import Batch, Boxes3D, Detections, Predictions, to_device
+from mono3d.training.assembly import build_codec, build_preparation
+
+
+PAIRINGS: tuple[Literal["centers", "matched"], ...] = ("centers", "matched")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameAnswer:
+    """What a network says about one image, and how deep it says the labelled objects are."""
+
+    frame_id: str
+    detections: Detections
+    centers: DepthPairs
+    """Depth read at the objects' projected centres."""
+    matched: DepthPairs
+    """Depth of the detections that mark the objects in the image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Metrics of a split with what figures are drawn from."""
+
+    metrics: Mapping[str, float]
+    answers: Sequence[FrameAnswer]
+    curves: Mapping[str, PrecisionRecall]
+    """By class, at the benchmark's 2 m."""
+
+    @property
+    def centers(self) -> DepthPairs:
+        """All objects' depths at their projected centres."""
+        return concatenate(answer.centers for answer in self.answers)
+
+
+def evaluate_split(
+    config: RunConfig,
+    network: nn.Module,
+    weights: Mapping[str, Tensor] | None,
+    dataset: NuScenesDataset,
+    *,
+    max_frames: int | None = None,
+) -> Evaluation:
+    """Run a network over a split and measure it; every rank takes part and gets the same answer.
+
+    Args:
+        config: Of the run.
+        network: The student, on its device; left in the mode it came in.
+        weights: Used in place of the network's own, such as averaged ones.
+        dataset: The split.
+        max_frames: Only so many frames, whole samples from the first on; None is all.
+    """
+    count = len(dataset) if max_frames is None else min(max_frames, len(dataset))
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    answers = list(answer_frames(config, network, weights, dataset, range(rank, count, world_size)))
+    answers = _from_all_ranks(answers, world_size)
+    evaluation: list[Evaluation | None] = [None]
+    if rank == 0:
+        evaluation[0] = score(config, dataset, answers, range(count))
+    if world_size > 1:
+        dist.broadcast_object_list(evaluation, src=0)
+    assert evaluation[0] is not None
+    return evaluation[0]
+
+
+def _from_all_ranks(answers: list[FrameAnswer], world_size: int) -> list[FrameAnswer]:
+    if world_size == 1:
+        return answers
+    gathered: list[list[FrameAnswer]] = [[] for _ in range(world_size)]
+    dist.all_gather_object(gathered, answers)
+    return [answer for part in gathered for answer in part]
+
+
+def score(
+    config: RunConfig,
+    dataset: NuScenesDataset,
+    answers: Sequence[FrameAnswer],
+    indices: Iterable[int],
+) -> Evaluation:
+    """Official detection metrics and depth quality of the answers to the given frames."""
+    frame_ids = dataset.frame_ids
+    official = evaluate_detections(
+        {answer.frame_id: answer.detections for answer in answers},
+        {frame_ids[index]: dataset.pose(index) for index in indices},
+        config.data.class_names,
+        root=Path(config.data.root),
+        version=config.data.version,
+    )
+    metrics = dict(official.values)
+    for pairing in PAIRINGS:
+        pairs = concatenate(getattr(answer, pairing) for answer in answers)
+        metrics |= depth_quality(pairs, config.data.class_names, pairing)
+    curves = {
+        name: PrecisionRecall(
+            recall=by_distance[2.0].recall,
+            precision=by_distance[2.0].precision,
+            average_precision=metrics.get(f"nuscenes_{name}_ap", 0.0),
+        )
+        for name, by_distance in official.curves.items()
+    }
+    return Evaluation(metrics=metrics, answers=answers, curves=curves)
+
+
+def answer_frames(
+    config: RunConfig,
+    network: nn.Module,
+    weights: Mapping[str, Tensor] | None,
+    dataset: NuScenesDataset,
+    indices: Sequence[int],
+) -> Iterator[FrameAnswer]:
+    """Detections and depth pairs, frame by frame."""
+    codec = build_codec(config)
+    device = next(network.parameters()).device
+    batches = evaluation_batches(
+        dataset,
+        build_preparation(config, codec, training=False),
+        indices,
+        batch_size=config.evaluation.batch_size,
+        num_workers=config.input.loader_processes,
+    )
+    was_training = network.training
+    network.eval()
+    try:
+        for batch in batches:
+            yield from answer_batch(config, codec, network, weights, to_device(batch, device))
+    finally:
+        network.train(was_training)
+
+
+@torch.no_grad()
+def answer_batch(
+    config: RunConfig,
+    codec: DenseCodec,
+    network: nn.Module,
+    weights: Mapping[str, Tensor] | None,
+    batch: Batch,
+) -> list[FrameAnswer]:
+    """One batch of monocular frames (v = 1) through the network and the decoder."""
+    said: Predictions
+    said = network(batch) if weights is None else functional_call(network, dict(weights), (batch,))
+    boxes, scores = codec.decode(said.responses, batch, top_k=config.evaluation.top_k)
+    depth = codec.depth_at_centers(said.responses, batch)
+    boxes, scores, depth, batch = to_device((boxes, scores, depth, batch), "cpu")
+    return [
+        _answer(config, codec, batch, number, boxes.select(torch.tensor(number)), scores, depth)
+        for number in range(len(batch.frame_ids))
+    ]
+
+
+def _answer(
+    config: RunConfig,
+    codec: DenseCodec,
+    batch: Batch,
+    number: int,
+    boxes: Boxes3D,
+    scores: Tensor,
+    depth: Tensor,
+) -> FrameAnswer:
+    truth = batch.boxes_cam.select(torch.tensor(number)).select(torch.tensor(0))
+    detections = suppress(
+        boxes,
+        scores[number],
+        min_score=config.evaluation.min_score,
+        max_iou=config.evaluation.nms_iou,
+    )
+    is_read = depth[number].isfinite()
+    centers = pair_depths(depth[number][is_read], truth.select(is_read))
+    projection = batch.projection[number, 0]
+    return FrameAnswer(
+        frame_id=batch.frame_ids[number],
+        detections=detections,
+        centers=centers,
+        matched=match_in_image(detections, truth, projection, codec.image_size),
+    )
+
+
+def suppress(boxes: Boxes3D, scores: Tensor, *, min_score: float, max_iou: float) -> Detections:
+    """Detections above a score, without those that overlap a better one on the ground."""
+    kept = (scores >= min_score).nonzero()[:, 0]
+    boxes, scores = boxes.select(kept), scores[kept]
+    footprints, _ = footprints_cam(boxes.centers, boxes.dims_hwl, boxes.yaw)
+    order = rotated_nms(footprints, scores, boxes.labels, max_iou)
+    return Detections(boxes=boxes.select(order), scores=scores[order])
