@@ -110,9 +110,9 @@ class NuScenesDataset:
 
     def _find_channels(self, folder: Path) -> Int64[np.ndarray, " v"]:
         unknown = [name for name in self._cameras if name not in self._index.channels]
-        if unknown:
+        if unknown or not self._cameras:
             known = list(self._index.channels)
-            raise DataError(f"{folder}: no camera {unknown[0]!r}; it has {known}")
+            raise DataError(f"{folder}: cameras {list(self._cameras)}: choose from {known}")
         channels = np.array([self._index.channels.index(name) for name in self._cameras])
         is_missing = self._index.camera_tokens[self._samples][:, channels] == b""
         if is_missing.any():

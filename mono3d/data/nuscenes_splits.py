@@ -45,6 +45,8 @@ def _listed_samples(index: NuScenesIndex, path: Path) -> Int64[np.ndarray, " pic
 def _samples_of_names(
     index: NuScenesIndex, names: list[str], source: str
 ) -> Int64[np.ndarray, " picked"]:
+    if not names:
+        raise DataError(f"{source}: names no scene and no sample")
     encoded = [name.encode() for name in names]
     scene_names = np.array([name.encode() for name in index.scene_names])
     is_known = np.isin(encoded, scene_names) | np.isin(encoded, index.sample_tokens)

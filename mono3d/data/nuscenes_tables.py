@@ -44,7 +44,7 @@ def read_tables(root: Path, version: str) -> dict[str, Any]:
     _check_tables(root, version)
     try:
         return _columns(_load_devkit(root, version), root / version)
-    except (AssertionError, LookupError, TypeError, ValueError, FileNotFoundError) as error:
+    except (AssertionError, LookupError, TypeError, ValueError, OSError) as error:
         raise DataError(f"{root / version}: tables do not fit together ({error!r})") from error
 
 

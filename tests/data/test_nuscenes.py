@@ -217,7 +217,8 @@ def test_blobs_may_lie_elsewhere(tmp_path: Path) -> None:
     ("changes", "error", "message"),
     [
         ({"version": "v1.0-none"}, DataError, r"no such nuScenes version; .*\['v1.0-tiny'\]"),
-        ({"cameras": ["CAM_TOP"]}, DataError, "no camera 'CAM_TOP'; it has"),
+        ({"cameras": ["CAM_TOP"]}, DataError, r"cameras \['CAM_TOP'\]: choose from \['CAM_FRONT'"),
+        ({"cameras": []}, DataError, r"cameras \[\]: choose from"),
         ({"class_names": ["car", "van"]}, ConfigError, "class 'van' is not a nuScenes detection"),
         ({"class_names": []}, ConfigError, "name at least one class"),
     ],

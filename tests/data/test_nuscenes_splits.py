@@ -57,3 +57,9 @@ def test_wrong_line_of_a_list_is_named(open_dataset: OpenDataset, tmp_path: Path
     path.write_text("scene-a\nscene-x\n")
     with pytest.raises(DataError, match=r"mine\.txt: 'scene-x' is neither a scene nor a sample"):
         open_dataset(split=str(path))
+
+
+def test_empty_list_is_refused(open_dataset: OpenDataset, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"mine\.txt: names no scene and no sample"):
+        open_dataset(split=str(tmp_path / "mine.txt"))

@@ -1,0 +1,35 @@
+"""Names and numbers of the benchmark are those of nuscenes-devkit."""
+
+import pytest
+from nuscenes.eval.common.config import config_factory
+from nuscenes.eval.detection.constants import ATTRIBUTE_NAMES, DETECTION_NAMES
+from nuscenes.eval.detection.utils import detection_name_to_rel_attributes
+
+from mono3d.codec.nuscenes_names import (
+    ATTRIBUTES,
+    CLASS_ATTRIBUTES,
+    CLASS_RANGE_M,
+    DEFAULT_ATTRIBUTE,
+    DETECTION_CLASSES,
+    check_classes,
+)
+from mono3d.errors import ConfigError
+
+
+def test_names_and_ranges_are_those_of_the_devkit() -> None:
+    assert list(DETECTION_CLASSES) == DETECTION_NAMES
+    assert list(ATTRIBUTES) == ATTRIBUTE_NAMES
+    assert config_factory("detection_cvpr_2019").class_range == CLASS_RANGE_M
+
+
+@pytest.mark.parametrize("name", DETECTION_CLASSES)
+def test_attributes_of_a_class(name: str) -> None:
+    assert list(CLASS_ATTRIBUTES[name]) == detection_name_to_rel_attributes(name)
+    assert DEFAULT_ATTRIBUTE[name] in (CLASS_ATTRIBUTES[name] or ("",))
+
+
+@pytest.mark.parametrize("names", [["car", "van"], ["car", "car"], []])
+def test_class_list_that_the_benchmark_cannot_score(names: list[str]) -> None:
+    check_classes(["truck", "car"])
+    with pytest.raises(ConfigError):
+        check_classes(names)
