@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from mono3d.data.synthetic.mesh import Mesh
+from mono3d.data.synthetic.mesh import Mesh, cross
 from mono3d.data.synthetic.raster import Pinhole, empty_buffers, rasterise
 from mono3d.data.synthetic.terrain import ray_depths
 from mono3d.data.synthetic.world import Snapshot, World
@@ -24,7 +24,7 @@ _MAX_RANGE_M = 80.0
 _RANGE_NOISE_M = 0.008
 _DROPPED = 0.04
 _VIEWS = 4
-_VIEW_PX = 900
+_VIEW_PX = 720
 # A view spans a quarter turn; at its edges beams are steeper in the image by sqrt(2).
 _TOP, _BOTTOM = 1.05 * np.sqrt(2) * np.tan(_ELEVATIONS[[-1, 0]])
 
@@ -121,7 +121,7 @@ def _quad_ranges(
     hits = position + ranges[:, None] * rays
     edges = np.roll(quads, -1, axis=1) - quads
     sides = np.einsum(
-        "nei,ni->ne", np.cross(edges, hits[:, None] - quads), normals
+        "nei,ni->ne", cross(edges, hits[:, None] - quads), normals
     )  # one sign within a convex quad
     inside = (sides >= 0).all(axis=1) | (sides <= 0).all(axis=1)
     return np.where(inside, ranges, -1.0)

@@ -70,13 +70,21 @@ def merge(meshes: Iterable[Mesh]) -> Mesh:
     )
 
 
+def cross(
+    a: Float[NDArray[np.float64], "*n 3"], b: Float[NDArray[np.float64], "*n 3"]
+) -> Float[NDArray[np.float64], "*n 3"]:
+    """Cross product; a fraction of numpy's time for few vectors."""
+    (ax, ay, az), (bx, by, bz) = (v.transpose(-1, *range(v.ndim - 1)) for v in (a, b))
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
+
+
 def _flat_mesh(
     quads: NDArray[np.float64], inside: NDArray[np.float64], color: Rgb, glow: float = 0.0
 ) -> Mesh:
     """Quads of one colour whose normals point away from the point `inside`."""
-    normals = np.cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-    outward = np.einsum("fi,fi->f", normals, quads.mean(axis=1) - inside)
+    normals = cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])
+    normals /= np.maximum(np.sqrt((normals**2).sum(axis=1, keepdims=True)), 1e-9)
+    outward = (normals * (quads.sum(axis=1) / 4 - inside)).sum(axis=1)
     normals[outward < 0] *= -1
     return Mesh(
         quads=quads,

@@ -66,10 +66,10 @@ def rotation_ypr(yaw: float, pitch: float, roll: float) -> Float[NDArray[np.floa
 def build_rig(rng: np.random.Generator, image_size: tuple[int, int]) -> Rig:
     """Sensors of a new scene for pictures of (width, height) pixels.
 
-    The focal factor (0.85 to 1.2) and the height (-0.2 to +0.6 m) are common to all cameras of
-    the scene; pitch (2 degrees at one standard deviation) and the rest are each camera's own.
+    The focal factor (0.85 to 1.2) and the height (-0.2 to +0.5 m) are common to all cameras of
+    the scene; pitch (1.3 degrees at one standard deviation) and the rest are each camera's own.
     """
-    focal_factor, lift = rng.uniform(0.85, 1.2), rng.uniform(-0.2, 0.6)
+    focal_factor, lift = rng.uniform(0.85, 1.2), rng.uniform(-0.2, 0.5)
     cameras = tuple(
         _build_camera(channel, image_size, focal_factor, lift, rng) for channel in _CAMERAS
     )
@@ -93,7 +93,7 @@ def _build_camera(
     width, height = image_size
     focal_px = reference_px * width / _REFERENCE_WIDTH_PX * focal_factor * rng.normal(1.0, 0.005)
     cx, cy = width * rng.normal(0.51, 0.008) - 0.5, height * rng.normal(0.53, 0.015) - 0.5
-    yaw, pitch, roll = np.radians(np.array([yaw_deg, 0.0, 0.0]) + rng.normal(0.0, (1.0, 2.0, 0.6)))
+    yaw, pitch, roll = np.radians(np.array([yaw_deg, 0.0, 0.0]) + rng.normal(0.0, (1.0, 1.3, 0.6)))
     return Sensor(
         channel=channel,
         rotation=rotation_ypr(yaw, pitch, roll) @ _FORWARD_LEFT_UP_FROM_CAM,

@@ -32,11 +32,10 @@ def build_street(rng: np.random.Generator) -> Street:
     lanes = int(rng.integers(1, 3))
     lane = rng.uniform(3.2, 3.7)
     has_crossing = rng.random() < 0.6
-    crest = rng.uniform(-1 / 1500, 1 / 700)
     terrain = Terrain(
         slope_x=rng.uniform(-0.02, 0.02),
         slope_y=rng.uniform(-0.012, 0.012),
-        curve=crest,
+        curve=rng.uniform(-1 / 1500, 1 / 900),
         bend=float(rng.choice([0.0, rng.uniform(-1 / 150, 1 / 150)])),
         half_road=lanes * lane + rng.uniform(2.3, 2.8),
         half_driven=lanes * lane,
@@ -47,7 +46,7 @@ def build_street(rng: np.random.Generator) -> Street:
         paving=rng.uniform(142, 176),
         green=float(rng.random() < 0.5),
     )
-    yards = rng.choice([4.0, 13.0, 20.0], 2)
+    yards = rng.choice([5.0, 14.0, 22.0], 2)
     return Street(terrain=terrain, yards=(float(yards[0]), float(yards[1])))
 
 
@@ -102,19 +101,19 @@ _SKIES = (
         zenith=(84, 98, 146),
         cloud=(228, 148, 128),
         fog_m=(160, 300),
-        grain=10.0,
+        grain=9.0,
     ),
     _Sky(
         share=0.1,
         direct=(0.02, 0.06),
-        ambient=(0.3, 0.4),
+        ambient=(0.4, 0.5),
         elevation_deg=(50, 70),
         warmth=0.12,
         horizon=(52, 50, 58),
         zenith=(14, 18, 34),
         cloud=(44, 44, 54),
         fog_m=(140, 240),
-        grain=14.0,
+        grain=10.0,
     ),
 )
 

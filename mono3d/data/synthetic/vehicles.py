@@ -64,10 +64,11 @@ def front_lights(body: Mesh, v: tuple[float, float]) -> list[Mesh]:
 
 def rear_lights(body: Mesh, v: tuple[float, float]) -> list[Mesh]:
     """Two red lamps, and a number plate between them."""
+    plate = (v[0], 0.5 * (v[0] + v[1]))
     return [
         decal(body, Face.REAR, (0.02, 0.22), v, TAIL_LIGHT, glow=0.8),
         decal(body, Face.REAR, (0.78, 0.98), v, TAIL_LIGHT, glow=0.8),
-        decal(body, Face.REAR, (0.38, 0.62), (v[0] - 0.1, v[1] - 0.1), PLATE),
+        decal(body, Face.REAR, (0.4, 0.6), plate, PLATE),
     ]
 
 
@@ -212,7 +213,7 @@ def bus(size: Size, rng: np.random.Generator) -> list[Mesh]:
         decal(body, Face.FRONT, (0.2, 0.8), (0.88, 0.97), AMBER, glow=1.0),
         decal(body, Face.REAR, (0.15, 0.85), (0.58, 0.86), GLASS),
         *front_lights(body, (0.07, 0.18)),
-        *rear_lights(body, (0.14, 0.4)),
+        *rear_lights(body, (0.1, 0.26)),
         *side_windows(body, np.linspace(0.03, 0.97, 9).tolist(), (0.42, 0.84)),
         *doors,
         *wheels((-0.28 * length, 0.32 * length), 0.49 * width, 0.5),
