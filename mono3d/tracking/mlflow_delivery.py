@@ -14,9 +14,11 @@ from mono3d.tracking.mlflow_server import (
     OpenRun,
     RejectedError,
     Scalar,
+    send_the_acceptable,
 )
 from mono3d.tracking.outbox import Outbox, Parcel
 from mono3d.tracking.provenance import code_tags, current_owner
+from mono3d.tracking.redact import redact_values
 from mono3d.tracking.spool import Spool
 from mono3d.tracking.tracker import MetricRecord, RunIdentity
 
@@ -119,27 +121,24 @@ class MlflowDelivery:
                 yield scalar
 
     def _send(self, run_id: str, scalars: Sequence[Scalar]) -> None:
-        """Send; where the server rejects a batch, find the metric that it rejects and drop it."""
-        scalars = [scalar for scalar in scalars if scalar.key not in self._rejected_keys]
-        if not scalars:
-            return
-        try:
-            self._server.log_scalars(run_id, scalars)
-        except RejectedError as error:
-            if len({scalar.key for scalar in scalars}) == 1:
-                self._rejected_keys.add(scalars[0].key)
-                _logger.warning("MLflow rejects metric %s: %s", scalars[0].key, error)
-                return
-            half = len(scalars) // 2
-            self._send(run_id, scalars[:half])
-            self._send(run_id, scalars[half:])
+        def send(part: Sequence[Scalar]) -> None:
+            accepted = [scalar for scalar in part if scalar.key not in self._rejected_keys]
+            if accepted:
+                self._server.log_scalars(run_id, accepted)
+
+        def reject(scalar: Scalar, error: RejectedError) -> None:
+            self._rejected_keys.add(scalar.key)
+            _logger.warning("MLflow rejects metric %s: %s", scalar.key, error)
+
+        send_the_acceptable(scalars, send, reject)
 
     def _deliver_parcels(self, run: OpenRun) -> None:
         for parcel in self.outbox.pending():
             try:
                 self._hand_over(run, parcel)
             except RejectedError as error:
-                _logger.warning("MLflow rejects %s %s: %s", parcel.kind, parcel.fields, error)
+                fields = redact_values(parcel.fields)
+                _logger.warning("MLflow rejects %s %s: %s", parcel.kind, fields, error)
             self.outbox.settle(parcel)
 
     def _hand_over(self, run: OpenRun, parcel: Parcel) -> None:

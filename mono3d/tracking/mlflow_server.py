@@ -1,11 +1,12 @@
 """The requests that one run makes to an MLflow server; every one can safely be made again."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from mono3d.tracking import mlflow_environment  # noqa: F401
 
@@ -27,6 +28,10 @@ from mlflow.models import Model
 
 from mono3d.tracking.redact import redact, redact_values
 from mono3d.tracking.tracker import RunIdentity
+
+_logger = logging.getLogger(__name__)
+
+_Item = TypeVar("_Item")
 
 RUN_NAME_TAG = "mono3d.run_name"
 CHECKPOINT_TAG = "mono3d.checkpoint_uri"
@@ -173,9 +178,16 @@ class MlflowServer:
             return str(found.experiment_id)
 
     def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        def send(part: Sequence[Param]) -> None:
+            with _rejections():
+                self._client.log_batch(run_id, params=part)
+
+        def reject(param: Param, error: RejectedError) -> None:
+            _logger.warning("MLflow rejects param %s: %s", param.key, error)
+
         clipped = [Param(key, clip_param(value)) for key, value in params.items()]
         for first in range(0, len(clipped), _PARAMS_PER_CALL):
-            self._client.log_batch(run_id, params=clipped[first : first + _PARAMS_PER_CALL])
+            send_the_acceptable(clipped[first : first + _PARAMS_PER_CALL], send, reject)
 
     def _begin_model(self, run: OpenRun, name: str) -> str:
         """A logged model to fill: the one an interrupted upload began, or a new one."""
@@ -202,6 +214,29 @@ class MlflowServer:
         versions = self._client.search_model_versions(f"name = '{name}'")
         if all(version.source != source for version in versions):
             self._client.create_model_version(name, source, run_id, model_id=model_id)
+
+
+def send_the_acceptable(
+    items: Sequence[_Item],
+    send: Callable[[Sequence[_Item]], None],
+    reject: Callable[[_Item, RejectedError], None],
+) -> None:
+    """Send items together; where that is rejected, halve them until the culprits are alone.
+
+    Args:
+        items: What to send.
+        send: Sends several at once; raises RejectedError if it must not contain one of them.
+        reject: Told of each item that cannot be sent even alone.
+    """
+    try:
+        send(items)
+    except RejectedError as error:
+        if len(items) == 1:
+            reject(items[0], error)
+            return
+        half = len(items) // 2
+        send_the_acceptable(items[:half], send, reject)
+        send_the_acceptable(items[half:], send, reject)
 
 
 def clip_param(value: str) -> str:

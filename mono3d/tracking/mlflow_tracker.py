@@ -158,7 +158,7 @@ class MlflowTracker:
             with self._delivery.outbox.post(kind, fields) as content:
                 yield content
         except Exception as error:
-            _logger.warning("%s %s is not sent to MLflow: %s", kind, dict(fields), error)
+            _logger.warning("%s %s is not sent to MLflow: %s", kind, redact_values(fields), error)
         self._shipper.wake()
 
     def _say_what_is_left(self) -> None:

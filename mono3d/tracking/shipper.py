@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from mono3d.tracking.redact import redact
+
 _logger = logging.getLogger(__name__)
 
 _BACK_OFF_DOUBLINGS = 5
@@ -91,7 +93,7 @@ class Shipper:
 
 
 def root_cause(error: BaseException) -> str:
-    """First line of the innermost error; HTTP libraries wrap `Connection refused` in pages."""
+    """First line of the innermost error, redacted; HTTP libraries wrap it in pages of text."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return redact((str(error) or type(error).__name__).splitlines()[0])

@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from mlflow import MlflowClient
@@ -36,14 +37,20 @@ def name(request: pytest.FixtureRequest) -> str:
 def start(mlflow_server: MlflowProcess, tmp_path: Path, name: str) -> Start:
     """Start the tracker of this test's run as one more process of it would."""
 
-    def start_tracker(**changes: object) -> MlflowTracker:
-        arguments: dict[str, object] = {
-            "experiment": EXPERIMENT,
-            "tracking_uri": mlflow_server.uri,
-            "spool": tmp_path / "metrics.jsonl",
-        }
-        identity = RunIdentity(name=name, params=dict(changes.pop("params", {"lr": "0.1"})))
-        return MlflowTracker.start(identity, **{**arguments, **changes})
+    def start_tracker(
+        *,
+        params: Mapping[str, str] = MappingProxyType({"lr": "0.1"}),
+        tracking_uri: str = mlflow_server.uri,
+        spool: Path = tmp_path / "metrics.jsonl",
+        close_timeout_s: float = 30.0,
+    ) -> MlflowTracker:
+        return MlflowTracker.start(
+            RunIdentity(name=name, params=params),
+            experiment=EXPERIMENT,
+            tracking_uri=tracking_uri,
+            spool=spool,
+            close_timeout_s=close_timeout_s,
+        )
 
     return start_tracker
 
@@ -289,17 +296,21 @@ def test_resumed_run_keeps_its_params_and_runs_again(
     assert only_run(client, name).info.status == "FINISHED"
 
 
-def test_rejected_metric_is_named_and_the_others_arrive(
-    start: Start, client: MlflowClient, caplog: pytest.LogCaptureFixture
+def test_what_mlflow_rejects_is_named_and_the_rest_arrives(
+    start: Start, client: MlflowClient, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tracker = start()
-    both = {"loss": 1.0, "acc<1.25": 0.5}
-    tracker.log_metrics([record(step, **both) for step in range(20)])
+    tracker = start(params={"a": "", "b[0]": "1", "c": "2"})
+    scores = {"loss": 1.0, "acc<1.25": 0.5}
+    tracker.log_metrics(
+        [MetricRecord(step=step, time_ms=NOW_MS + step, metrics=scores) for step in range(20)]
+    )
     tracker.close("FINISHED")
 
     assert steps(client, tracker.run_id, "loss") == list(range(20))
-    (warning,) = warnings(caplog)
-    assert "rejects metric acc<1.25" in warning
+    assert only_run(client, name).data.params == {"a": "", "c": "2"}
+    param, metric = warnings(caplog)
+    assert "rejects param b[0]" in param
+    assert "rejects metric acc<1.25" in metric
 
 
 def test_dataset_is_an_input_of_the_run(start: Start, client: MlflowClient) -> None:
