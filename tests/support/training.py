@@ -8,16 +8,14 @@ from torch import Tensor
 
 from mono3d.config.load import apply_overrides, parse
 from mono3d.config.schema import RunConfig
-from mono3d.data.loaders import BatchLoader
-from mono3d.training.assembly import (
-    build_loader,
-    build_optimizer,
-    build_step_rule,
-    build_train_module,
-)
+from mono3d.training.assembly import build_loader, build_plan
 from mono3d.training.optimiser_state import optimiser_tensors
-from mono3d.training.state import TrainState, WeightAverage
+from mono3d.training.parts import Place, RunParts, build_state, run_facts
+from mono3d.training.state import TrainState
 from tests.support.frames import IMAGE_SIZE, FramesInMemory
+
+NUM_FRAMES = 48
+"""Of `tiny_parts`."""
 
 _TREE = {
     "data": {"root": "in-memory", "class_names": ["car", "pedestrian"]},
@@ -53,25 +51,16 @@ def tiny_config(**overrides: object) -> RunConfig:
     return parse(apply_overrides(_TREE, dotted), source="test")
 
 
-def tiny_loader(
-    config: RunConfig, *, num_frames: int, rank: int = 0, world_size: int = 1
-) -> BatchLoader:
-    """Batches of frames in memory."""
-    return build_loader(config, FramesInMemory(num_frames), rank=rank, world_size=world_size)
-
-
-def tiny_state(config: RunConfig, loader: BatchLoader, *, world_size: int = 1) -> TrainState:
-    """A fresh state."""
-    module = build_train_module(config)
-    rule = build_step_rule(
-        config, batches_per_epoch=loader.batches_per_epoch, world_size=world_size
-    )
-    return TrainState(
-        module=module,
-        optimizer=build_optimizer(config.optim, module),
-        schedule=rule.schedule,
-        peak_lr=rule.peak_lr,
-        ema=WeightAverage(module.student, config.train.ema_decay),
+def tiny_parts(config: RunConfig, place: Place) -> RunParts:
+    """Parts on frames in memory; evaluation is one number."""
+    dataset = FramesInMemory(NUM_FRAMES)
+    loader = build_loader(config, dataset, rank=place.rank, world_size=place.world_size)
+    return RunParts(
+        state=build_state(config, loader, place),
+        loader=loader,
+        plan=build_plan(config),
+        evaluate=no_evaluation,
+        facts=run_facts(config, {"train": dataset}),
     )
 
 

@@ -5,13 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mono3d.config.load import fingerprint
 from mono3d.config.schema import RunConfig
 from mono3d.errors import CheckpointError
 from mono3d.tracking.tracker import MetricRecord
-from mono3d.training.assembly import build_model, build_plan
+from mono3d.training.assembly import build_model
 from mono3d.training.checkpoint import (
-    RunFacts,
     load_checkpoint,
     load_student,
     read_metadata,
@@ -20,32 +18,20 @@ from mono3d.training.checkpoint import (
 )
 from mono3d.training.checkpoint_files import new_directory
 from mono3d.training.loop import fit
+from mono3d.training.parts import Place, RunParts, run_facts
 from mono3d.training.state import TrainState
-from tests.support.training import (
-    no_evaluation,
-    state_digests,
-    tiny_config,
-    tiny_loader,
-    tiny_state,
-)
+from tests.support.training import no_evaluation, state_digests, tiny_config, tiny_parts
 
-NUM_FRAMES = 16
 FILES = {
     "model.safetensors", "ema.safetensors", "optimiser.safetensors", "state.json", "manifest.json",
 }  # fmt: skip
-
-
-def facts(config: RunConfig) -> RunFacts:
-    return RunFacts(
-        config=config.model_dump(mode="json"), fingerprint=fingerprint(config), data={"train": "t"}
-    )
 
 
 class Saver:
     """Keeps every checkpoint that the loop wants, and can die after one of them."""
 
     def __init__(self, config: RunConfig, root: Path, *, dies_at: int | None = None) -> None:
-        self._facts = facts(config)
+        self._facts = run_facts(config, {})
         self._root = root
         self._dies_at = dies_at
 
@@ -60,28 +46,31 @@ class Saver:
             raise KeyboardInterrupt
 
 
-def train(config: RunConfig, root: Path, **saver: int) -> TrainState:
-    loader = tiny_loader(config, num_frames=NUM_FRAMES)
-    state = tiny_state(config, loader)
-    observer = Saver(config, root, **saver)
-    fit(state, loader, build_plan(config), evaluate=no_evaluation, observer=observer)
-    return state
+def train(config: RunConfig, parts: RunParts, root: Path, **saver: int) -> TrainState:
+    fit(
+        parts.state,
+        parts.loader,
+        parts.plan,
+        evaluate=parts.evaluate,
+        observer=Saver(config, root, **saver),
+    )
+    return parts.state
 
 
 @pytest.fixture(scope="module")
 def config() -> RunConfig:
-    return tiny_config(**{"checkpoint.every_steps": 1})
+    return tiny_config(checkpoint__every_steps=1, train__epoch_frames=16)
 
 
 @pytest.fixture(scope="module")
 def trained(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainState, Path]:
     """An uninterrupted run of 8 steps, and the folder with a checkpoint of every step."""
     root = tmp_path_factory.mktemp("run")
-    return train(config, root), root
+    return train(config, tiny_parts(config, Place()), root), root
 
 
 def fresh(config: RunConfig) -> TrainState:
-    return tiny_state(config, tiny_loader(config, num_frames=NUM_FRAMES))
+    return tiny_parts(config, Place()).state
 
 
 def test_a_fresh_state_becomes_the_saved_one(
@@ -104,13 +93,11 @@ def test_resumed_run_equals_uninterrupted_run(
     """Killed in the middle of the second epoch, with averaging, mining and accumulation on."""
     uninterrupted, _ = trained
     with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path, dies_at=6)
-    loader = tiny_loader(config, num_frames=NUM_FRAMES)
-    state = tiny_state(config, loader)
-    load_checkpoint(tmp_path / "6", state)
-    assert (state.epoch, state.batch) == (1, 4)
-    observer = Saver(config, tmp_path)
-    fit(state, loader, build_plan(config), evaluate=no_evaluation, observer=observer)
+        train(config, tiny_parts(config, Place()), tmp_path, dies_at=6)
+    parts = tiny_parts(config, Place())
+    load_checkpoint(tmp_path / "6", parts.state)
+    assert (parts.state.epoch, parts.state.batch) == (1, 4)
+    state = train(config, parts, tmp_path)
     assert state_digests(state) == state_digests(uninterrupted)
 
 
@@ -195,7 +182,7 @@ def test_refuses_a_damaged_checkpoint_and_changes_nothing(
 ) -> None:
     state, _ = trained
     directory = tmp_path / "step"
-    save_checkpoint(state, directory, facts=facts(config), metrics={})
+    save_checkpoint(state, directory, facts=run_facts(config, {}), metrics={})
     damage(directory)
     other = fresh(config)
     before = state_digests(other)
@@ -246,7 +233,9 @@ def test_metrics_file_travels_and_infinite_metrics_do_not(
     spool.write_text('{"step":1}\n')
     state = fresh(config)
     metrics = {"good": 1.0, "nan": float("nan"), "inf": float("inf")}
-    save_checkpoint(state, tmp_path / "step", facts=facts(config), metrics=metrics, spool=spool)
+    save_checkpoint(
+        state, tmp_path / "step", facts=run_facts(config, {}), metrics=metrics, spool=spool
+    )
     restored = tmp_path / "restored.jsonl"
     metadata = load_checkpoint(tmp_path / "step", state, spool=restored)
     assert metadata.metrics == {"good": 1.0}

@@ -1,0 +1,150 @@
+"""A run in this process alone: no Ray, no MLflow, no S3. The same steps, files and metrics."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from mono3d.config.schema import CheckpointConfig, RunConfig
+from mono3d.errors import CheckpointError, ConfigError
+from mono3d.storage.location import delete_directory, is_s3
+from mono3d.tracking.spool import Spool
+from mono3d.training.checkpoint import (
+    METRICS,
+    RunFacts,
+    checkpoint_name,
+    load_checkpoint,
+    read_metadata,
+    save_checkpoint,
+    verify,
+)
+from mono3d.training.loop import fit
+from mono3d.training.parts import BuildParts, Place, build_parts
+from mono3d.training.progress import NoDisplay, ProgressSink
+from mono3d.training.recorder import RunRecorder
+from mono3d.training.retention import Candidate, ranked, score, to_delete
+from mono3d.training.run_record import (
+    CHECKPOINTS,
+    RunResult,
+    close_run,
+    open_run,
+    run_location,
+)
+from mono3d.training.state import TrainState
+
+
+def train_locally(
+    config: RunConfig,
+    *,
+    name: str,
+    sink: ProgressSink | None = None,
+    build: BuildParts = build_parts,
+) -> RunResult:
+    """Train in this process, from the run's last checkpoint if there is one.
+
+    Args:
+        config: The run. `cluster.workers` is not looked at: there is one.
+        name: The run's folder in `cluster.storage`; the same name goes on with the same run.
+        sink: Who watches.
+        build: How the parts come about.
+
+    Raises:
+        ConfigError: `cluster.storage` is not on this machine, or the name has another config.
+        Mono3dError: As building, loading and saving do.
+    """
+    sink = sink or NoDisplay()
+    folder = _local_folder(config, name)
+    finished = open_run(str(folder), config)
+    if finished is not None:
+        sink.say(f"run {name} is finished: {finished.last_checkpoint}")
+        return finished
+    if config.train.threads_per_worker is not None:
+        torch.set_num_threads(config.train.threads_per_worker)
+    parts = build(config, Place(device=best_device()))
+    keeper = LocalKeeper(folder, parts.facts, config.checkpoint)
+    keeper.restore(parts.state, sink)
+    recorder = RunRecorder(
+        Spool(keeper.spool), total_steps=parts.total_steps, emit=sink.update, keep=keeper.keep
+    )
+    fit(parts.state, parts.loader, parts.plan, evaluate=parts.evaluate, observer=recorder)
+    return close_run(str(folder), keeper.result(name))
+
+
+def best_device() -> torch.device:
+    """The first GPU if there is one."""
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def _local_folder(config: RunConfig, name: str) -> Path:
+    location = run_location(config, name)
+    if is_s3(location):
+        raise ConfigError(
+            f"cluster.storage={config.cluster.storage}: a run with --local needs a folder of this "
+            "machine"
+        )
+    return Path(location)
+
+
+def find_latest(folder: Path, sink: ProgressSink) -> Path | None:
+    """The newest checkpoint of a run's folder that is whole; what is damaged is said and passed."""
+    for directory in sorted((folder / CHECKPOINTS).glob("step_*"), reverse=True):
+        try:
+            verify(directory)
+        except CheckpointError as error:
+            sink.say(f"passed over: {error}")
+        else:
+            return directory
+    return None
+
+
+class LocalKeeper:
+    """Checkpoints of a run in a folder: the best, and the last."""
+
+    def __init__(self, folder: Path, facts: RunFacts, config: CheckpointConfig) -> None:
+        """`folder` is the run's."""
+        self.spool = folder / METRICS
+        """The run's metrics so far."""
+        self._folder = folder
+        self._facts = facts
+        self._config = config
+
+    def restore(self, state: TrainState, sink: ProgressSink) -> None:
+        """Go to the last checkpoint; metrics of later steps are forgotten, they come again."""
+        latest = find_latest(self._folder, sink)
+        self.spool.unlink(missing_ok=True)
+        if latest is not None:
+            load_checkpoint(latest, state, spool=self.spool)
+            sink.say(f"resumed at step {state.step} from {latest}")
+
+    def keep(self, state: TrainState, metrics: Mapping[str, float]) -> None:
+        """Save, then delete what is neither among the best nor the last."""
+        directory = self._directory(state.step)
+        save_checkpoint(state, directory, facts=self._facts, metrics=metrics, spool=self.spool)
+        for candidate in to_delete(self._candidates(), keep=self._config.keep):
+            delete_directory(self._directory(candidate.step))
+
+    def result(self, name: str) -> RunResult:
+        """What came of the run, after its last step."""
+        candidates = self._candidates()
+        last = self._directory(max(item.step for item in candidates))
+        metadata = read_metadata(last)
+        return RunResult(
+            name=name,
+            steps=metadata.step,
+            metrics=metadata.metrics,
+            best_checkpoint=str(self._directory(ranked(candidates)[0].step)),
+            last_checkpoint=str(last),
+        )
+
+    def _directory(self, step: int) -> Path:
+        return self._folder / CHECKPOINTS / checkpoint_name(step)
+
+    def _candidates(self) -> list[Candidate]:
+        found = []
+        for directory in (self._folder / CHECKPOINTS).glob("step_*"):
+            try:
+                metadata = read_metadata(directory)
+            except CheckpointError:  # damaged: neither kept as a good one nor counted
+                continue
+            found.append(Candidate(step=metadata.step, score=score(metadata.metrics, self._config)))
+        return found

@@ -1,0 +1,125 @@
+"""Everything that one process of a run needs, built from its config."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from mono3d.config.load import fingerprint
+from mono3d.config.schema import RunConfig
+from mono3d.data.loaders import BatchLoader
+from mono3d.data.nuscenes import NuScenesDataset
+from mono3d.data.sampling import FrameDataset
+from mono3d.training.assembly import (
+    build_dataset,
+    build_loader,
+    build_optimizer,
+    build_plan,
+    build_step_rule,
+    build_train_module,
+)
+from mono3d.training.checkpoint import RunFacts
+from mono3d.training.distributed import share_buffers
+from mono3d.training.evaluate import evaluate_split
+from mono3d.training.loop import FitPlan
+from mono3d.training.state import EvaluateState, TrainState, WeightAverage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where one process of a run stands."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunParts:
+    """What `fit` takes, and what checkpoints say about the run."""
+
+    state: TrainState
+    loader: BatchLoader
+    plan: FitPlan
+    evaluate: EvaluateState
+    facts: RunFacts
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps from the first epoch to the last."""
+        return self.loader.batches_per_epoch // self.plan.accumulate * self.plan.epochs
+
+
+@runtime_checkable
+class BuildParts(Protocol):
+    """How a process comes to its parts."""
+
+    def __call__(self, config: RunConfig, place: Place) -> RunParts:
+        """Parts of one rank; equal weights on all ranks."""
+        ...
+
+
+def build_parts(config: RunConfig, place: Place) -> RunParts:
+    """Data sets, module, optimiser and plan of one rank.
+
+    Raises:
+        ConfigError: Settings do not fit the data or each other.
+        DataError: The data set cannot be read.
+    """
+    train, val = build_dataset(config, "train"), build_dataset(config, "val")
+    loader = build_loader(config, train, rank=place.rank, world_size=place.world_size)
+    return RunParts(
+        state=build_state(config, loader, place),
+        loader=loader,
+        plan=build_plan(config),
+        evaluate=_Validation(config, val),
+        facts=run_facts(config, {"train": train, "val": val}),
+    )
+
+
+def build_state(config: RunConfig, loader: BatchLoader, place: Place) -> TrainState:
+    """A state before its first step."""
+    module = build_train_module(config).to(place.device)
+    rule = build_step_rule(
+        config, batches_per_epoch=loader.batches_per_epoch, world_size=place.world_size
+    )
+    return TrainState(
+        module=module,
+        optimizer=build_optimizer(config.optim, module),
+        schedule=rule.schedule,
+        peak_lr=rule.peak_lr,
+        ema=WeightAverage(module.student, config.train.ema_decay),
+        skipped=torch.zeros((), device=place.device),
+    )
+
+
+def run_facts(config: RunConfig, splits: Mapping[str, FrameDataset]) -> RunFacts:
+    """What checkpoints say about a run."""
+    data: dict[str, Any] = {
+        name: {"frames": len(dataset), "fingerprint": dataset.fingerprint}
+        for name, dataset in splits.items()
+    }
+    return RunFacts(
+        config=config.model_dump(mode="json"), fingerprint=fingerprint(config), data=data
+    )
+
+
+class _Validation:
+    """Metrics of the averaged weights on the validation split; the last epoch sees all of it."""
+
+    def __init__(self, config: RunConfig, dataset: NuScenesDataset) -> None:
+        self._config = config
+        self._dataset = dataset
+
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        share_buffers(state)
+        is_last = state.epoch == self._config.train.epochs
+        evaluation = evaluate_split(
+            self._config,
+            state.train_module.student,
+            state.ema.values,
+            self._dataset,
+            max_frames=None if is_last else self._config.evaluation.max_frames,
+        )
+        return {f"val/{name}": value for name, value in evaluation.metrics.items()}

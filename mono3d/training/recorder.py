@@ -1,0 +1,45 @@
+"""What rank 0 does around the loop: metrics to a file and to whoever watches, and checkpoints."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from mono3d.tracking.spool import Spool
+from mono3d.tracking.tracker import MetricRecord
+from mono3d.training.progress import Progress
+from mono3d.training.state import TrainState
+
+Emit = Callable[[Progress], None]
+Keep = Callable[[TrainState, Mapping[str, float]], None]
+
+
+class RunRecorder:
+    """A `RunObserver` that writes a spool before anything else, so that no metric is lost."""
+
+    def __init__(self, spool: Spool, *, total_steps: int, emit: Emit, keep: Keep) -> None:
+        """Record into `spool`, show to `emit`, hand states to `keep`."""
+        self._spool = spool
+        self._total_steps = total_steps
+        self._emit = emit
+        self._keep = keep
+
+    def replay(self, epoch: int) -> None:
+        """Show again what an earlier process recorded; receivers know what they have."""
+        for record in self._spool.read():
+            self._emit(self._progress(record, epoch))
+
+    def on_records(self, state: TrainState, record: MetricRecord) -> None:
+        """Write and show."""
+        self._spool.append([record])
+        self._emit(self._progress(record, state.epoch))
+
+    def on_save(
+        self, state: TrainState, metrics: Mapping[str, float], *, epoch_ended: bool
+    ) -> None:
+        """Write and show an evaluation, then keep the state with it."""
+        if metrics:
+            now_ms = int(time.time() * 1000)
+            self.on_records(state, MetricRecord(step=state.step, time_ms=now_ms, metrics=metrics))
+        self._keep(state, metrics)
+
+    def _progress(self, record: MetricRecord, epoch: int) -> Progress:
+        return Progress(record=record, epoch=epoch, total_steps=self._total_steps)

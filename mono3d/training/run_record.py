@@ -1,0 +1,125 @@
+"""What a run's folder says about the run: its config while it goes on, its result at the end.
+
+`<storage>/<name>/` holds `run.json`, `checkpoints/` and, once the run is over, `result.json`.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+
+from mono3d.config.load import flatten, parse
+from mono3d.config.schema import RunConfig
+from mono3d.errors import ConfigError, StorageError
+from mono3d.storage.location import exists, is_s3, join, local_path, read_bytes, write_bytes
+
+CHECKPOINTS = "checkpoints"
+_RUN = "run.json"
+_RESULT = "result.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_DEFAULT_STORAGE = "runs"
+
+# A resumed run may differ in what decides how it runs, never in what it computes.
+_MAY_DIFFER = frozenset(
+    {"cluster.max_failures", "cluster.cpus_per_worker", "input.loader_processes"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What came of a run."""
+
+    name: str
+    steps: int
+    """Optimiser steps done."""
+    metrics: Mapping[str, float]
+    """Of the last evaluation."""
+    best_checkpoint: str
+    """Path or s3:// URI of the one with the best score."""
+    last_checkpoint: str
+    run_id: str | None = None
+    """In MLflow; None where the run was not tracked."""
+
+
+def run_location(config: RunConfig, name: str) -> str:
+    """The run's folder: an absolute path or an s3:// prefix.
+
+    Raises:
+        ConfigError: The name could not be the name of a folder.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"run name {name!r}: must be up to 100 letters, digits, dots, dashes and underscores, "
+            "the first one a letter or a digit"
+        )
+    storage = config.cluster.storage or _DEFAULT_STORAGE
+    return join(storage if is_s3(storage) else local_path(storage).resolve(), name)
+
+
+def open_run(location: str, config: RunConfig) -> RunResult | None:
+    """Register a run in its folder; the same name again means the same run.
+
+    Returns:
+        The result if the run is over, else None.
+
+    Raises:
+        ConfigError: A run with another config has this name.
+        StorageError: The folder cannot be read or written.
+    """
+    path = join(location, _RUN)
+    if not exists(path):
+        tree = {"config": config.model_dump(mode="json")}
+        write_bytes(path, json.dumps(tree, indent=2).encode())
+        return None
+    _check_same(_stored_config(path), config, location)
+    return read_result(location)
+
+
+def read_result(location: str) -> RunResult | None:
+    """The result of a run that is over, None while it is not.
+
+    Raises:
+        StorageError: The folder cannot be read.
+    """
+    path = join(location, _RESULT)
+    if not exists(path):
+        return None
+    try:
+        return RunResult(**json.loads(read_bytes(path)))
+    except (ValueError, TypeError) as error:
+        raise StorageError(f"{path}: damaged; delete it and start the run again") from error
+
+
+def close_run(location: str, result: RunResult) -> RunResult:
+    """Write down that the run is over; metrics that are not finite are left out.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    finite = {name: value for name, value in result.metrics.items() if math.isfinite(value)}
+    result = replace(result, metrics=finite)
+    write_bytes(join(location, _RESULT), json.dumps(asdict(result), indent=2).encode())
+    return result
+
+
+def _stored_config(path: str) -> RunConfig:
+    try:
+        tree = json.loads(read_bytes(path))["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{path}: damaged; choose another run name") from error
+    return parse(tree, source=path)
+
+
+def _check_same(stored: RunConfig, config: RunConfig, location: str) -> None:
+    before, now = flatten(stored), flatten(config)
+    for key in _sorted_keys(before, now):
+        if key not in _MAY_DIFFER and before.get(key) != now.get(key):
+            raise ConfigError(
+                f"{key}={now.get(key)}: the run in {location} has {before.get(key)}; "
+                "take another run name, or the old value to go on with it"
+            )
+
+
+def _sorted_keys(*configs: Iterable[str]) -> list[str]:
+    return sorted({key for config in configs for key in config})
