@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from mono3d.errors import Mono3dError, ServiceError, StorageError
 from mono3d.services.http_probe import can_connect
-from mono3d.services.tracking_probe import check_tracking_server
+from mono3d.services.tracking_probe import UNKNOWN_VERSION, check_tracking_server
 from mono3d.storage import s3
 from mono3d.storage.s3_errors import without_userinfo
 
@@ -157,7 +157,7 @@ def check_mlflow(environ: Mapping[str, str]) -> Check:
         return _failed("MLflow", error)
     detail = f"server {server} at {without_userinfo(uri)}"
     client = version("mlflow") if find_spec("mlflow") else server
-    if server.split(".")[0] != client.split(".")[0]:
+    if server != UNKNOWN_VERSION and server.split(".")[0] != client.split(".")[0]:
         return Check(
             name="MLflow",
             status="warn",

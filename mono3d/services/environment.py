@@ -4,7 +4,7 @@ import os
 import shlex
 from collections.abc import Mapping
 
-_LOOPBACK = "127.0.0.1,localhost"
+_LOOPBACK = ("127.0.0.1", "localhost")
 
 # A tracking server that is away must cost a training seconds; MLflow's own patience is minutes.
 _IMPATIENCE = {
@@ -21,15 +21,15 @@ def client_environment(s3_environment: Mapping[str, str], tracking_url: str) -> 
         s3_environment: The S3 server's own: endpoint, keys, region.
         tracking_url: Address of the MLflow server.
     """
-    no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    hosts = _LOOPBACK if not no_proxy else f"{no_proxy.removesuffix(f',{_LOOPBACK}')},{_LOOPBACK}"
+    no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    others = [host for host in no_proxy.split(",") if host and host not in _LOOPBACK]
     return {
         **s3_environment,
         **_IMPATIENCE,
         "MLFLOW_TRACKING_URI": tracking_url,
         "MLFLOW_S3_ENDPOINT_URL": s3_environment["AWS_ENDPOINT_URL"],
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "no_proxy": hosts,
+        "no_proxy": ",".join([*others, *_LOOPBACK]),
     }
 
 

@@ -3,10 +3,19 @@
 import socket
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from urllib.parse import urlsplit
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _MAX_BYTES = 4096
+
+
+class HttpStatusError(OSError):
+    """An answer with another status than success."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"it answers HTTP {status}")
+        self.status = status
 
 
 def fetch_text(url: str, timeout_s: float) -> str:
@@ -15,7 +24,8 @@ def fetch_text(url: str, timeout_s: float) -> str:
     A proxy named in the environment is not asked for addresses of this machine.
 
     Raises:
-        OSError: If nobody answers in time, or with a status other than 2xx.
+        HttpStatusError: If the answer is not a success.
+        OSError: If nobody answers in time, or not in HTTP.
     """
     is_local = urlsplit(url).hostname in _LOOPBACK
     handlers = [urllib.request.ProxyHandler({})] if is_local else []
@@ -25,11 +35,11 @@ def fetch_text(url: str, timeout_s: float) -> str:
             text: str = answer.read(_MAX_BYTES).decode(errors="replace")
     except urllib.error.HTTPError as error:
         error.close()
-        raise OSError(f"it answers HTTP {error.code}") from error
+        raise HttpStatusError(error.code) from error
     except urllib.error.URLError as error:
         raise OSError(str(error.reason)) from error
-    except Exception as error:  # http.client raises its own kinds at what is not HTTP
-        raise OSError(f"it does not speak HTTP ({type(error).__name__})") from error
+    except HTTPException as error:
+        raise OSError("it does not speak HTTP") from error
     return text
 
 

@@ -15,7 +15,7 @@ from mono3d.services.address import LOOPBACK, MLFLOW_BUCKET, Address
 from mono3d.services.ports import free_block, is_free
 from mono3d.services.tracking_probe import check_tracking_server
 
-_READY_TIMEOUT_S = 120.0  # the first start migrates the database, on a slow disk for long
+_READY_TIMEOUT_S = 180.0  # the first start makes the database, long on a busy machine
 _GRACE_S = 5.0
 _ATTEMPTS = 3
 

@@ -20,7 +20,7 @@ from mono3d.services.ports import GRPC_OFFSET, free_block
 from mono3d.storage import s3
 
 _ROLES = ("s3", "master", "volume", "filer")  # in the order of their ports
-_READY_TIMEOUT_S = 60.0
+_READY_TIMEOUT_S = 120.0  # machines differ; a server that ends is noticed at once
 _ATTEMPTS = 3
 
 
