@@ -1,0 +1,83 @@
+# mono3d needs Python 3.11 or 3.12 and GNU make; each target installs the rest into .venv itself.
+#
+#   make demo      train, evaluate and track a detector on synthetic data
+#   make test      tests of up to a few seconds each;  make test-all adds the slow ones
+#   make check     format, lint, types, layers, tests
+#   make bench     benchmarks, each a ratio to a peer measured in the same run
+#   make install   only .venv;  make install TORCH=gpu takes PyTorch's CUDA build
+#   make clean     remove .venv and caches; runs/ and data/ stay
+#
+# A CPU build of torch is looked for where pip is configured to look, then at TORCH_INDEX.
+
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH_VERSION := 2.13.0
+# cpu or gpu; an environment that has the GPU build keeps it.
+TORCH ?= $(if $(wildcard .venv/installed-gpu),gpu,cpu)
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed-$(TORCH)
+PIP_INSTALL := $(BIN)/pip install -q --no-input --retries 2
+PYTEST := $(BIN)/pytest
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export OMP_NUM_THREADS := 1
+
+.DELETE_ON_ERROR:
+.PHONY: install demo test test-slow test-all lint check bench clean
+
+install: $(INSTALLED)
+
+demo: $(INSTALLED)
+	$(BIN)/mono3d demo
+
+test: $(INSTALLED)
+	$(PYTEST) -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(PYTEST) -m slow --durations=10
+
+test-all: test test-slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+bench: $(INSTALLED)
+	for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find mono3d tests tune_spaces benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# A local label (+cpu) exists on no build with CUDA, so no CUDA package can slip in by asking for it.
+# Torch goes first: what depends on it then finds it there.
+$(VENV)/installed-cpu: pyproject.toml | $(BIN)/pip
+	@rm -f $(VENV)/installed-*
+	@echo "installing into $(VENV): about 2 minutes and 2.5 GB ..."
+ifeq ($(shell uname -s),Linux)
+	@$(PIP_INSTALL) --no-deps --timeout 30 'torch==$(TORCH_VERSION)+cpu' 2>/dev/null \
+	|| $(PIP_INSTALL) --no-deps --timeout 30 --index-url $(TORCH_INDEX) 'torch==$(TORCH_VERSION)+cpu' \
+	|| { echo "no CPU build of torch $(TORCH_VERSION) where pip is configured to look nor at $(TORCH_INDEX):" \
+	"set TORCH_INDEX=URL, or TORCH=gpu for the CUDA build (several GB)" >&2; exit 1; }
+endif
+	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+# === compares the text of the version, so a +cpu build does not pass for it.
+$(VENV)/installed-gpu: pyproject.toml | $(BIN)/pip
+	@rm -f $(VENV)/installed-*
+	@echo "installing into $(VENV) with CUDA: several GB ..."
+	@$(PIP_INSTALL) 'torch===$(TORCH_VERSION)' -e '.[dev]'
+	@touch $@
+
+$(BIN)/pip:
+	@for python in $(PYTHON) python3.11 python3.12 python3; do \
+		if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; \
+		then exec $$python -m venv $(VENV); fi; \
+	done; \
+	echo "Python 3.11 or 3.12 not found: install one, or say where it is with PYTHON=/path" >&2; exit 1
