@@ -193,6 +193,12 @@ class NuScenesDataset:
         seen: np.ndarray = labels[is_seen & (labels >= 0)]
         return seen
 
+    def camera_labels(self, index: int) -> list[tuple[Boxes3D, Float[Tensor, "3 4"]]]:
+        """Camera-frame boxes and projection of each camera of a frame, without its images."""
+        sample, channels = self._locate(index)
+        boxes = self._boxes_cam(sample, channels)
+        return list(zip(boxes, self._projection(sample, channels), strict=True))
+
     def pose(self, index: int) -> FramePose:
         """Sample and poses of a frame, for the evaluation of what is detected in it."""
         sample, channels = self._locate(index)

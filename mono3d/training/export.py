@@ -1,0 +1,50 @@
+"""The trained student as a module of tensors in and tensors out, for MLflow and other programs."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from mono3d.codec.dense import DenseCodec
+from mono3d.structures import Inputs
+
+
+class ExportedDetector(nn.Module):
+    """Image and camera matrix → the best boxes of each image, before suppression of overlaps."""
+
+    def __init__(self, student: nn.Module, codec: DenseCodec, *, top_k: int) -> None:
+        """Wrap the student; shares its weights."""
+        super().__init__()
+        self.student = student
+        self._codec = codec
+        self._top_k = top_k
+
+    def forward(
+        self, image: UInt8[Tensor, "n 3 h w"], projection: Float[Tensor, "n 3 4"]
+    ) -> dict[str, Tensor]:
+        """Decode the top_k boxes of each image, best first.
+
+        Args:
+            image: RGB at the network's input size.
+            projection: Camera coordinates to pixels of that image.
+
+        Returns:
+            `boxes` [n, k, 7]: centre x, y, z (camera frame, metres), height, width, length
+            (metres), yaw (rotation_y, radians); `velocity` [n, k, 2]: x and z, metres per second;
+            `scores` [n, k]; `labels` and `attributes` [n, k].
+        """
+        inputs = Inputs(
+            images=image[:, None],
+            projection=projection[:, None],
+            bev_from_cam=torch.eye(4, device=image.device).expand(len(image), 1, 4, 4),
+        )
+        responses: Mapping[str, Tensor] = self.student(inputs).responses
+        boxes, scores = self._codec.decode(responses, inputs, top_k=self._top_k)
+        return {
+            "boxes": torch.cat([boxes.centers, boxes.dims_hwl, boxes.yaw[..., None]], dim=-1),
+            "velocity": boxes.velocity,
+            "scores": scores,
+            "labels": boxes.labels,
+            "attributes": boxes.attributes,
+        }
