@@ -17,7 +17,7 @@ TORCH ?= $(if $(wildcard .venv/installed-gpu),gpu,cpu)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-$(TORCH)
-PIP_INSTALL := $(BIN)/pip install -q --no-input --retries 2
+PIP_INSTALL := $(BIN)/pip install -qq --no-input --retries 2
 PYTEST := $(BIN)/pytest
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
