@@ -46,6 +46,7 @@ def up(
 ) -> None:
     """Start both servers, or what of them does not run, and print the URL of the MLflow UI."""
     stack = Stack(directory)
+    typer.echo("starting the S3 server and the MLflow server: 10 to 60 seconds", err=True)
     stack.start(host=host, port=port)
     for status in stack.status():
         typer.echo(f"{_TITLES[status.name]:<10} {status.address.url if status.address else ''}")

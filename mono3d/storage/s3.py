@@ -74,7 +74,7 @@ def _build_client(settings: _Settings) -> S3Client:
         import boto3
         from botocore.config import Config
     except ModuleNotFoundError as error:
-        raise StorageError("s3:// needs boto3: run `pip install boto3`") from error
+        raise StorageError("s3:// needs boto3; run `pip install boto3`") from error
     config = Config(
         signature_version="s3v4",
         s3={"addressing_style": "path"},

@@ -16,7 +16,7 @@ VARIABLES = (
     "RAY_ADDRESS",
     "MONO3D_REAL_DATA",
 )
-BLOCKED = ("ray", "mlflow", "boto3", "botocore", "nuscenes", "optuna", "pydantic", "psutil")
+BLOCKED = ("ray", "mlflow", "boto3", "botocore", "nuscenes", "optuna", "psutil")
 WITHOUT_PACKAGES = f"""
 import sys
 for name in {BLOCKED!r}:
