@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from mono3d.errors import ServiceError
-from mono3d.services import processes
+from mono3d.services import mlflow_server, processes
 from mono3d.services.stack import Stack, running_stack
 from mono3d.storage import s3
 
@@ -135,6 +135,17 @@ def test_never_started_is_said(tmp_path: Path) -> None:
     assert stack.stop() == []
 
 
+def test_failed_start_stops_what_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_server, "find_spec", lambda name: None)
+    with pytest.raises(ServiceError, match="pip install 'mlflow"), running_stack(tmp_path):
+        pass
+    assert (tmp_path / "s3" / "server.log").stat().st_size > 0
+    assert _all_pids(tmp_path) == []
+
+
+@pytest.mark.slow
 def test_exception_stops_what_was_started(tmp_path: Path) -> None:
     def fail_inside() -> None:
         with running_stack(tmp_path):
