@@ -11,11 +11,11 @@ import json
 import math
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -196,6 +196,25 @@ def verify(location: str | Path) -> None:
     """
     with verified_copy(location):
         pass
+
+
+Location = TypeVar("Location", str, Path)
+
+
+def first_whole(locations: Iterable[Location], say: Callable[[str], None]) -> Location | None:
+    """The first checkpoint that is whole; each one passed over is said in a line.
+
+    Raises:
+        StorageError: The store cannot be asked.
+    """
+    for location in locations:
+        try:
+            verify(location)
+        except CheckpointError as error:
+            say(f"passed over: {error}")
+        else:
+            return location
+    return None
 
 
 def _check_same(

@@ -4,14 +4,15 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from mono3d.structures import Batch
+from mono3d.data.loaders import BatchLoader
+from mono3d.structures import Batch, to_device
 from mono3d.training.loop import seed_step, step_context
 from mono3d.training.state import TrainState
 
 _PASSES = 2
 
 
-def distribute(state: TrainState, batch: Batch) -> None:
+def distribute(state: TrainState, loader: BatchLoader) -> None:
     """Wrap the module of a fresh state, if there are several ranks, and settle its buckets.
 
     DDP sums gradients in buckets and lays these out anew after the first backward pass. With three
@@ -20,8 +21,7 @@ def distribute(state: TrainState, batch: Batch) -> None:
 
     Args:
         state: On its device, before its first step; a checkpoint is loaded afterwards.
-        batch: On the same device, of the same shapes as in training. Each rank has its own, and
-            the same one whenever the run is started.
+        loader: Of this rank; its very first batch serves, whenever the run is started.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
@@ -32,7 +32,7 @@ def distribute(state: TrainState, batch: Batch) -> None:
         device_ids=[state.device] if state.device.type == "cuda" else None,
         broadcast_buffers=False,
     )
-    _settle_buckets(state, batch)
+    _settle_buckets(state, to_device(next(loader.epoch(0)), state.device))
 
 
 def _settle_buckets(state: TrainState, batch: Batch) -> None:

@@ -13,10 +13,10 @@ from mono3d.training.checkpoint import (
     METRICS,
     RunFacts,
     checkpoint_name,
+    first_whole,
     load_checkpoint,
     read_metadata,
     save_checkpoint,
-    verify,
 )
 from mono3d.training.loop import fit
 from mono3d.training.parts import BuildParts, Place, build_parts
@@ -85,18 +85,6 @@ def _local_folder(config: RunConfig, name: str) -> Path:
     return Path(location)
 
 
-def find_latest(folder: Path, sink: ProgressSink) -> Path | None:
-    """The newest checkpoint of a run's folder that is whole; what is damaged is said and passed."""
-    for directory in sorted((folder / CHECKPOINTS).glob("step_*"), reverse=True):
-        try:
-            verify(directory)
-        except CheckpointError as error:
-            sink.say(f"passed over: {error}")
-        else:
-            return directory
-    return None
-
-
 class LocalKeeper:
     """Checkpoints of a run in a folder: the best, and the last."""
 
@@ -110,7 +98,8 @@ class LocalKeeper:
 
     def restore(self, state: TrainState, sink: ProgressSink) -> None:
         """Go to the last checkpoint; metrics of later steps are forgotten, they come again."""
-        latest = find_latest(self._folder, sink)
+        found = sorted((self._folder / CHECKPOINTS).glob("step_*"), reverse=True)
+        latest = first_whole(found, sink.say)
         self.spool.unlink(missing_ok=True)
         if latest is not None:
             load_checkpoint(latest, state, spool=self.spool)

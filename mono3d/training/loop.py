@@ -48,6 +48,10 @@ class RunObserver(Protocol):
         """Metrics of the last steps have crossed to the host."""
         ...
 
+    def on_evaluate(self, state: TrainState) -> None:
+        """An evaluation begins; it may take a while."""
+        ...
+
     def on_save(
         self, state: TrainState, metrics: Mapping[str, float], *, epoch_ended: bool
     ) -> None:
@@ -92,7 +96,10 @@ def fit(
                 observer.on_save(state, {}, epoch_ended=False)
         state.epoch, state.batch = state.epoch + 1, 0
         is_due = state.epoch % plan.evaluate_every_epochs == 0 or state.epoch == plan.epochs
-        metrics = evaluate(state) if is_due else {}
+        metrics: Mapping[str, float] = {}
+        if is_due:
+            observer.on_evaluate(state)
+            metrics = evaluate(state)
         observer.on_save(state, metrics, epoch_ended=True)
 
 

@@ -8,13 +8,16 @@ from mono3d.tracking.tracker import MetricRecord
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """A record and where the run stood."""
+    """Where a run stands, with a record or without."""
 
-    record: MetricRecord
-    epoch: int
-    """Epochs done."""
+    step: int
+    """Optimiser steps done."""
     total_steps: int
     """Of the whole run."""
+    epoch: int
+    """Epochs done."""
+    record: MetricRecord | None = None
+    """Metrics of the last steps or of an evaluation; None where an evaluation begins."""
 
 
 @runtime_checkable
@@ -22,7 +25,7 @@ class ProgressSink(Protocol):
     """Who watches."""
 
     def update(self, progress: Progress) -> None:
-        """Metrics of the last steps, or of an evaluation."""
+        """The run has moved on."""
         ...
 
     def say(self, line: str) -> None:

@@ -43,6 +43,7 @@ class ProgressDisplay:
         )
         self._task = self._bar.add_task("", total=None, start=False, epoch=0, figures="starting")
         self._last_line_s = -_LINE_EVERY_S
+        self._last_evaluation = -1
 
     def __enter__(self) -> "ProgressDisplay":
         """Start to draw."""
@@ -59,11 +60,14 @@ class ProgressDisplay:
         self._bar.stop()
 
     def update(self, progress: Progress) -> None:
-        """Draw a record."""
+        """Draw a record, or say that an evaluation begins."""
+        if progress.record is None:
+            self._draw(progress, "evaluating")
+            return
         metrics = progress.record.metrics
-        if self._metric in metrics:
-            name, value = self._metric, metrics[self._metric]
-            self.say(f"step {progress.record.step}: {name} {value:.4f}")
+        if self._metric in metrics and progress.record.step > self._last_evaluation:
+            self._last_evaluation = progress.record.step
+            self.say(f"step {progress.record.step}: {self._metric} {metrics[self._metric]:.4f}")
         if "loss/total" in metrics:
             self._draw(progress, figures(metrics))
 
@@ -72,7 +76,7 @@ class ProgressDisplay:
         self._console.print(line, markup=False, highlight=False)
 
     def _draw(self, progress: Progress, shown: str) -> None:
-        step, total = progress.record.step, progress.total_steps
+        step, total = progress.step, progress.total_steps
         epoch = min(progress.epoch + 1, self._epochs)
         self._bar.start_task(self._task)
         self._bar.update(self._task, total=total, completed=step, epoch=epoch, figures=shown)

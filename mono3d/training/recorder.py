@@ -22,15 +22,19 @@ class RunRecorder:
         self._emit = emit
         self._keep = keep
 
-    def replay(self, epoch: int) -> None:
+    def replay(self, state: TrainState) -> None:
         """Show again what an earlier process recorded; receivers know what they have."""
         for record in self._spool.read():
-            self._emit(self._progress(record, epoch))
+            self._emit(self._progress(state, record))
 
     def on_records(self, state: TrainState, record: MetricRecord) -> None:
         """Write and show."""
         self._spool.append([record])
-        self._emit(self._progress(record, state.epoch))
+        self._emit(self._progress(state, record))
+
+    def on_evaluate(self, state: TrainState) -> None:
+        """Show that it begins."""
+        self._emit(self._progress(state, None))
 
     def on_save(
         self, state: TrainState, metrics: Mapping[str, float], *, epoch_ended: bool
@@ -41,5 +45,7 @@ class RunRecorder:
             self.on_records(state, MetricRecord(step=state.step, time_ms=now_ms, metrics=metrics))
         self._keep(state, metrics)
 
-    def _progress(self, record: MetricRecord, epoch: int) -> Progress:
-        return Progress(record=record, epoch=epoch, total_steps=self._total_steps)
+    def _progress(self, state: TrainState, record: MetricRecord | None) -> Progress:
+        return Progress(
+            step=state.step, total_steps=self._total_steps, epoch=state.epoch, record=record
+        )

@@ -38,6 +38,9 @@ class Saver:
     def on_records(self, state: TrainState, record: MetricRecord) -> None:
         pass
 
+    def on_evaluate(self, state: TrainState) -> None:
+        pass
+
     def on_save(
         self, state: TrainState, metrics: Mapping[str, float], *, epoch_ended: bool
     ) -> None:

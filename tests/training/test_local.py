@@ -9,7 +9,7 @@ from mono3d.config.schema import RunConfig
 from mono3d.errors import ConfigError
 from mono3d.tracking.spool import Spool
 from mono3d.training.checkpoint import load_checkpoint, read_metadata
-from mono3d.training.local import find_latest, train_locally
+from mono3d.training.local import train_locally
 from mono3d.training.parts import Place, RunParts
 from mono3d.training.progress import NoDisplay, Progress
 from mono3d.training.state import TrainState
@@ -26,7 +26,7 @@ class Lines(NoDisplay):
         self.steps: list[int] = []
 
     def update(self, progress: Progress) -> None:
-        self.steps.append(progress.record.step)
+        self.steps.append(progress.step)
 
     def say(self, line: str) -> None:
         self.lines.append(line)
@@ -118,8 +118,9 @@ def test_a_damaged_checkpoint_is_passed_over(config: RunConfig, tmp_path: Path) 
     folder = tmp_path / "runs" / "a"
     (folder / "checkpoints" / "step_00000006" / "ema.safetensors").unlink()
     sink = Lines()
-    assert find_latest(folder, sink) == folder / "checkpoints" / "step_00000004"
-    assert "ema.safetensors is missing" in sink.lines[0]
+    train_locally(config, name="a", sink=sink, build=tiny_parts)
+    assert "step_00000006: ema.safetensors is missing" in sink.lines[0]
+    assert sink.lines[1].startswith("resumed at step 4 from ")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,187 @@
+"""A run on Ray Train, from its config to its result."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.exceptions import RayError
+from ray.train.torch import TorchTrainer
+
+from mono3d.config.schema import RunConfig
+from mono3d.errors import Mono3dError, ServiceError
+from mono3d.storage.location import join, local_copy
+from mono3d.tracking.spool import Spool
+from mono3d.tracking.tracker import NullTracker, Tracker
+from mono3d.training.checkpoint import METRICS, read_metadata
+from mono3d.training.failure_callback import FailureCallback, first_line, root_of
+from mono3d.training.mailbox import Mailbox, Message
+from mono3d.training.parts import BuildParts, build_parts
+from mono3d.training.progress import NoDisplay, ProgressSink
+from mono3d.training.ray_session import ray_session
+from mono3d.training.run_record import (
+    CHECKPOINTS,
+    RunResult,
+    close_run,
+    open_run,
+    run_location,
+)
+from mono3d.training.worker import SCORE, WorkerSettings, train_worker
+
+_LOOK_EVERY_S = 0.3
+_CONTROLLER_FAILURES = 3
+"""Without a limit a cluster that is too small is waited for in vain, for ever."""
+
+
+def launch(
+    config: RunConfig,
+    *,
+    name: str,
+    tracker: Tracker | None = None,
+    sink: ProgressSink | None = None,
+    build: BuildParts = build_parts,
+) -> RunResult:
+    """Train on a Ray cluster, from the run's last checkpoint if there is one.
+
+    Workers that die are started again and go on from the last checkpoint, up to
+    `cluster.max_failures` times. If this process dies, the same call again goes on.
+
+    Args:
+        config: The run.
+        name: Names the run's folder in `cluster.storage`; the same name is the same run.
+        tracker: Where metrics go; it is not closed.
+        sink: Who watches.
+        build: How a worker comes to its parts.
+
+    Raises:
+        ConfigError: The name has another config, or a worker refused the config.
+        ServiceError: Ray cannot be used, or the run failed more often than is allowed.
+        Mono3dError: What else a worker found that the user can fix.
+    """
+    tracker, sink = tracker or NullTracker(), sink or NoDisplay()
+    location = run_location(config, name)
+    finished = open_run(location, config)
+    if finished is not None:
+        sink.say(f"run {name} is finished: {finished.last_checkpoint}")
+        return finished
+    with ray_session(config.cluster, has_dashboard=False):
+        mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
+        trainer = build_trainer(config, name, location, mailbox, build)
+        outcome = _Watch(mailbox, tracker, sink).wait_for(trainer)
+    result = _to_result(outcome, name, location, tracker)
+    return close_run(location, result)
+
+
+def build_trainer(
+    config: RunConfig, name: str, location: str, mailbox: Any, build: BuildParts
+) -> TorchTrainer:
+    """Ray's trainer for a run; its storage is the folder that the run's own files are in."""
+    settings = WorkerSettings(
+        config=config.model_dump(mode="json"),
+        location=location,
+        directory=str(Path.cwd()),
+        mailbox=mailbox,
+        build=build,
+    )
+    cluster = config.cluster
+    resources = {"CPU": cluster.cpus_per_worker}
+    if cluster.gpus_per_worker:
+        resources["GPU"] = cluster.gpus_per_worker
+    return TorchTrainer(
+        lambda: train_worker(settings),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=cluster.workers,
+            use_gpu=cluster.gpus_per_worker > 0,
+            resources_per_worker=resources,
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=location.removesuffix(f"/{name}"),
+            failure_config=ray.train.FailureConfig(
+                max_failures=cluster.max_failures, controller_failure_limit=_CONTROLLER_FAILURES
+            ),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=config.checkpoint.keep,
+                checkpoint_score_attribute=SCORE,
+                checkpoint_score_order="max",
+            ),
+            callbacks=[FailureCallback(mailbox)],
+        ),
+    )
+
+
+class _Watch:
+    """Carries messages from the mailbox to tracker and display while a trainer runs."""
+
+    def __init__(self, mailbox: Any, tracker: Tracker, sink: ProgressSink) -> None:
+        self._mailbox = mailbox
+        self._tracker = tracker
+        self._sink = sink
+
+    def wait_for(self, trainer: TorchTrainer) -> ray.train.Result:
+        """Fit in a thread, so that an interruption arrives here and the mailbox is emptied."""
+        outcome: list[ray.train.Result | Exception] = []
+        thread = threading.Thread(target=_fit, args=(trainer, outcome), daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(_LOOK_EVERY_S)
+            self._empty_mailbox()
+        if isinstance(outcome[0], Exception):
+            raise _explained(outcome[0]) from outcome[0]
+        return outcome[0]
+
+    def _empty_mailbox(self) -> None:
+        try:
+            messages: list[Message] = ray.get(self._mailbox.take.remote())
+        except RayError:  # the run goes on without a display; its metrics are in the checkpoint
+            time.sleep(_LOOK_EVERY_S)
+            return
+        progress = [message for message in messages if not isinstance(message, str)]
+        self._tracker.log_metrics([step.record for step in progress if step.record is not None])
+        for message in messages:
+            if isinstance(message, str):
+                self._sink.say(message)
+            else:
+                self._sink.update(message)
+
+
+def _fit(trainer: TorchTrainer, outcome: list[ray.train.Result | Exception]) -> None:
+    try:
+        outcome.append(trainer.fit())
+    except Exception as error:
+        outcome.append(error)
+
+
+def _explained(error: Exception) -> Mono3dError:
+    """The user's error behind Ray's, or one that says what failed."""
+    failures = getattr(error, "worker_failures", {})
+    reason = next(iter(failures.values()), getattr(error, "controller_failure", error))
+    reason = root_of(reason)
+    if isinstance(reason, Mono3dError):
+        return reason
+    return ServiceError(
+        f"training failed: {first_line(reason)}; the same command goes on from the last checkpoint"
+    )
+
+
+def _to_result(outcome: ray.train.Result, name: str, location: str, tracker: Tracker) -> RunResult:
+    """Read the last checkpoint; metrics that the mailbox lost are logged from it."""
+
+    def uri(checkpoint: ray.train.Checkpoint) -> str:
+        return join(join(location, CHECKPOINTS), Path(checkpoint.path).name)
+
+    last = uri(outcome.checkpoint)
+    best, _ = max(outcome.best_checkpoints, key=lambda entry: (entry[1][SCORE], entry[1]["step"]))
+    with local_copy(last) as directory:
+        tracker.log_metrics(Spool(directory / METRICS).read())
+    metadata = read_metadata(last)
+    return RunResult(
+        name=name,
+        steps=metadata.step,
+        metrics=metadata.metrics,
+        best_checkpoint=uri(best),
+        last_checkpoint=last,
+        run_id=tracker.run_id,
+    )

@@ -1,0 +1,79 @@
+"""A connection to Ray: the cluster of this job or of RAY_ADDRESS, else one of our own."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from mono3d.config.schema import ClusterConfig
+from mono3d.errors import ServiceError
+
+_SETTINGS = {
+    # The controller fetches reports when it polls: with Ray's 2 s every checkpoint waits 2 s.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # prints every line twice
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray 2.60 warns of a coming change that a run without GPUs does not care about.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+_OBJECT_STORE_BYTES = 256 * 1024**2
+"""Batches and weights do not pass through Ray's object store."""
+
+
+@contextmanager
+def ray_session(cluster: ClusterConfig, *, has_dashboard: bool) -> Iterator[None]:
+    """Be connected; a connection that exists is used and left as it is.
+
+    Args:
+        cluster: What the run needs; a cluster of our own is made large enough.
+        has_dashboard: Of a cluster of our own. Search needs it: without it Ray does not notice
+            that a stopped trial has left its resources behind.
+
+    Raises:
+        ServiceError: The cluster cannot be reached or does not start.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        _connect(cluster, has_dashboard)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        where = os.environ.get("RAY_ADDRESS", "this machine")
+        reason = str(error).splitlines()[0]
+        raise ServiceError(f"Ray at {where} cannot be used: {reason}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(cluster: ClusterConfig, has_dashboard: bool) -> None:
+    if "RAY_ADDRESS" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        ray.init(address="auto", log_to_driver=False, logging_level="warning")
+        return
+    needed = math.ceil(cluster.workers * cluster.cpus_per_worker)
+    with _without_mlflow():
+        ray.init(
+            address="local",
+            num_cpus=max(needed, os.cpu_count() or 1),
+            include_dashboard=has_dashboard,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level="warning",
+        )
+
+
+@contextmanager
+def _without_mlflow() -> Iterator[None]:
+    """Processes of the cluster inherit this environment; MLflow's credentials are not for them."""
+    hidden = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

@@ -1,0 +1,172 @@
+"""One worker of a run on Ray: builds the parts, resumes, trains, and reports.
+
+Every rank reports at the same steps, as Ray wants it; rank 0 attaches the checkpoint. Workers know
+the store of the checkpoints and nothing else: metrics go to a mailbox.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import chdir, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+from ray.train import Checkpoint, CheckpointConsistencyMode
+from ray.train.collective import broadcast_from_rank_zero
+
+from mono3d.config.load import parse
+from mono3d.config.schema import CheckpointConfig
+from mono3d.storage.location import join, upload_directory
+from mono3d.tracking.spool import Spool
+from mono3d.tracking.tracker import MetricRecord
+from mono3d.training.checkpoint import (
+    METRICS,
+    RunFacts,
+    checkpoint_name,
+    first_whole,
+    load_checkpoint,
+    save_checkpoint,
+)
+from mono3d.training.checkpoint_files import MANIFEST
+from mono3d.training.distributed import distribute
+from mono3d.training.loop import RunObserver, fit
+from mono3d.training.mailbox import Message
+from mono3d.training.parts import BuildParts, Place, RunParts
+from mono3d.training.recorder import RunRecorder
+from mono3d.training.retention import score
+from mono3d.training.run_record import CHECKPOINTS
+from mono3d.training.state import TrainState
+
+SCORE = "score"
+"""Name under which Ray gets a checkpoint's score; more is better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """What a worker is told."""
+
+    config: Mapping[str, Any]
+    """The resolved config as a tree."""
+    location: str
+    """The run's folder."""
+    directory: str
+    """Where relative paths of the config start."""
+    mailbox: Any
+    """Handle of the mailbox actor."""
+    build: BuildParts
+
+
+def train_worker(settings: WorkerSettings) -> None:
+    """Train one rank's part, from the last whole checkpoint that Ray knows."""
+    with _working_directory(settings.directory), tempfile.TemporaryDirectory() as folder:
+        config = parse(settings.config, source="run")
+        if config.train.threads_per_worker is not None:
+            torch.set_num_threads(config.train.threads_per_worker)
+        context = ray.train.get_context()
+        place = Place(
+            rank=context.get_world_rank(),
+            world_size=context.get_world_size(),
+            device=ray.train.torch.get_device(),
+        )
+        parts = settings.build(config, place)
+        distribute(parts.state, parts.loader)
+        worker = _Worker(settings, parts, config.checkpoint, Path(folder) / METRICS)
+        worker.restore()
+        observer = worker.observer() if place.rank == 0 else _Follower()
+        fit(parts.state, parts.loader, parts.plan, evaluate=parts.evaluate, observer=observer)
+
+
+def _working_directory(directory: str) -> Any:
+    """Ray starts workers elsewhere; on another machine the folder need not exist."""
+    return chdir(directory) if Path(directory).is_dir() else nullcontext()
+
+
+class _Follower:
+    """What other ranks do: meet rank 0 at every checkpoint."""
+
+    def on_records(self, state: TrainState, record: MetricRecord) -> None:
+        pass
+
+    def on_evaluate(self, state: TrainState) -> None:
+        pass
+
+    def on_save(
+        self, state: TrainState, metrics: Mapping[str, float], *, epoch_ended: bool
+    ) -> None:
+        ray.train.report({})
+
+
+class _Worker:
+    """Rank 0's dealings with checkpoints and mailbox; other ranks only restore."""
+
+    def __init__(
+        self, settings: WorkerSettings, parts: RunParts, config: CheckpointConfig, spool: Path
+    ) -> None:
+        self._checkpoints = join(settings.location, CHECKPOINTS)
+        self._mailbox = settings.mailbox
+        self._parts = parts
+        self._config = config
+        self._spool = spool
+        self._known = _reported_names()
+
+    def restore(self) -> None:
+        """Load the newest whole checkpoint, the same one on all ranks."""
+        chosen = None
+        if ray.train.get_context().get_world_rank() == 0:
+            newest_first = sorted(self._known, reverse=True)
+            chosen = first_whole([join(self._checkpoints, name) for name in newest_first], self.say)
+        chosen = broadcast_from_rank_zero(chosen)
+        if chosen is not None:
+            load_checkpoint(chosen, self._parts.state, spool=self._spool)
+
+    def observer(self) -> RunObserver:
+        """Rank 0's; repeats what was recorded before, since the driver may have missed it."""
+        state = self._parts.state
+        recorder = RunRecorder(
+            Spool(self._spool),
+            total_steps=self._parts.total_steps,
+            emit=self._post,
+            keep=self._keep,
+        )
+        recorder.replay(state)
+        if state.step:
+            self.say(f"resumed at step {state.step}")
+        return recorder
+
+    def say(self, line: str) -> None:
+        """A line for the user."""
+        self._post(line)
+
+    def _post(self, message: Message) -> None:
+        self._mailbox.put.remote(message)
+
+    def _keep(self, state: TrainState, metrics: Mapping[str, float]) -> None:
+        name = checkpoint_name(state.step)
+        while name in self._known:  # a damaged one that was passed over still has the name
+            name += "-again"
+        facts: RunFacts = self._parts.facts
+        with tempfile.TemporaryDirectory() as folder:
+            directory = Path(folder) / name
+            save_checkpoint(state, directory, facts=facts, metrics=metrics, spool=self._spool)
+            ray.train.report(
+                {SCORE: score(metrics, self._config), "step": state.step},
+                checkpoint=Checkpoint.from_directory(directory),
+                checkpoint_dir_name=f"{CHECKPOINTS}/{name}",
+                checkpoint_upload_fn=self._upload,
+            )
+
+    def _upload(self, checkpoint: Checkpoint, name: str) -> Checkpoint:
+        """In place of Ray's own upload: each file is verified, the manifest comes last."""
+        location = join(self._checkpoints.removesuffix(f"/{CHECKPOINTS}"), name)
+        upload_directory(Path(checkpoint.path), location, last=MANIFEST)
+        storage = ray.train.get_context().get_storage()
+        return Checkpoint(storage.build_checkpoint_path_from_name(name), storage.storage_filesystem)
+
+
+def _reported_names() -> set[str]:
+    """Names of the checkpoints in Ray's snapshot: an upload that it does not name never counts."""
+    reported = ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
+    return {Path(entry.checkpoint.path).name for entry in reported}
