@@ -110,9 +110,8 @@ def _explained(client: S3Client, action: str, location: S3Location) -> Iterator[
         yield
     except (ClientError, BotoCoreError, Boto3Error, ResponseParserError, RetriesExceededError) as e:
         code = e.response["Error"]["Code"] if isinstance(e, ClientError) else type(e).__name__
-        endpoint = client.meta.endpoint_url
-        line = explain(code, action=action, target=str(location), endpoint=endpoint)
-        raise StorageError(line) from e
+        where = {"target": str(location), "endpoint": client.meta.endpoint_url}
+        raise StorageError(explain(code, action=action, **where)) from e
 
 
 def ensure_bucket(uri: str, *, client: S3Client = None) -> None:
