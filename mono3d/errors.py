@@ -23,3 +23,7 @@ class StorageError(Mono3dError):
 
 class ServiceError(Mono3dError):
     """A service (S3 server, MLflow server, Ray) is not there or is not what was expected."""
+
+
+class ServiceAwayError(ServiceError):
+    """Nothing answers where a service should be; it may be back later."""

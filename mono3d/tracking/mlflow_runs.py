@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from mono3d.errors import ConfigError, ServiceError
+from mono3d.errors import ConfigError, ServiceAwayError, ServiceError
 from mono3d.tracking.mlflow_server import CHECKPOINT_TAG, RUN_NAME_TAG
 from mono3d.tracking.provenance import Owner, owner_from_tags
 from mono3d.tracking.redact import redact
@@ -43,7 +43,8 @@ def check_server(tracking_uri: str) -> str:
     """Version of the MLflow server behind an HTTP address; empty for a database or folder.
 
     Raises:
-        ServiceError: If nothing answers, or something that is not an MLflow server.
+        ServiceAwayError: If nothing answers.
+        ServiceError: If something answers that is not an MLflow server.
     """
     if not tracking_uri.startswith(("http://", "https://")):
         return ""
@@ -57,7 +58,7 @@ def check_server(tracking_uri: str) -> str:
             timeout=_PROBE_TIMEOUT_S,
         )
     except MlflowException as error:
-        raise ServiceError(
+        raise ServiceAwayError(
             f"MLflow at {name} does not answer ({root_cause(error)}): start it, or correct the "
             "tracking URI"
         ) from error

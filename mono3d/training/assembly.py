@@ -50,6 +50,7 @@ from mono3d.training.schedule import (
 )
 from mono3d.training.train_module import TrainModule
 
+SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")
 _LOSS_TERMS = (
     "classification", "centerness", "offset", "depth", "dims", "axis", "direction", "velocity",
     "attribute",

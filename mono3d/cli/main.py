@@ -1,0 +1,45 @@
+"""The `mono3d` command. A user's error is one line on stderr and exit code 2, never a traceback."""
+
+import logging
+import sys
+
+import typer
+
+from mono3d.cli import data, services
+from mono3d.cli.demo import demo
+from mono3d.cli.doctor import doctor
+from mono3d.cli.evaluate import evaluate
+from mono3d.cli.train import train
+from mono3d.errors import Mono3dError
+
+app = typer.Typer(
+    name="mono3d",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="""Train, evaluate and compare monocular 3D detectors.
+
+    A RECIPE is the name of a shipped one or the path of a YAML file; PATH=VALUE overrides any of
+    its keys, such as `optim.lr=3e-4` or `mining.kind=none`.
+    """,
+)
+app.command(rich_help_panel="Runs")(train)
+app.command(rich_help_panel="Runs")(evaluate)
+app.command(rich_help_panel="Runs")(demo)
+app.add_typer(data.app, name="data", rich_help_panel="Data")
+app.add_typer(services.app, name="services", rich_help_panel="This machine")
+app.command(rich_help_panel="This machine")(doctor)
+
+
+def main() -> None:
+    """Run the command line; the exit code is 2 for what the user can mend."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        app()
+    except Mono3dError as error:
+        typer.echo(f"mono3d: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""`mono3d train`: one run, on Ray or in this process."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mono3d.cli.options import OverridesArgument, RecipeArgument
+from mono3d.config.load import dump_yaml, load_recipe
+
+
+def train(
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the run; the same name resumes it. Default: the recipe's."),
+    ] = None,
+    local: Annotated[
+        bool,
+        typer.Option("--local", help="In this process, without Ray, MLflow and S3."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")
+    ] = False,
+) -> None:
+    """Train a recipe, or go on with the run of this name from its last checkpoint.
+
+    Ray is started on this machine, or joined where RAY_ADDRESS or a Ray job says so. Metrics go to
+    MLFLOW_TRACKING_URI if that is set; checkpoints to cluster.storage, a folder or s3:// prefix.
+    """
+    config = load_recipe(recipe, overrides or [])
+    if dry_run:
+        typer.echo(dump_yaml(config), nl=False)
+        return
+    from mono3d.training.progress_display import ProgressDisplay  # torch takes a second
+
+    run_name = name or Path(recipe).stem
+    with ProgressDisplay(epochs=config.train.epochs, metric=config.checkpoint.metric) as sink:
+        if local:
+            from mono3d.training.local import train_locally
+
+            result = train_locally(config, name=run_name, sink=sink)
+        else:
+            from mono3d.training.tracked import train_tracked
+
+            result, _ = train_tracked(config, name=run_name, sink=sink)
+    typer.echo(f"run        {result.name}, {result.steps} steps")
+    for metric in (config.checkpoint.metric, "val/nuscenes_nds", "val/centers_depth_abs_rel"):
+        if metric in result.metrics:
+            typer.echo(f"{metric:<32} {result.metrics[metric]:.4f}")
+    typer.echo(f"checkpoint {result.best_checkpoint}")
+    if result.run_id:
+        typer.echo(f"MLflow run {result.run_id}")

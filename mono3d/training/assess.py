@@ -1,0 +1,116 @@
+"""A finished checkpoint: measured, drawn, and put on record."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mono3d.config.load import apply_overrides, parse, parse_override
+from mono3d.config.schema import RunConfig
+from mono3d.data.loaders import evaluation_batches
+from mono3d.data.nuscenes import NuScenesDataset
+from mono3d.errors import CheckpointError, ConfigError
+from mono3d.model.dense_detector import DenseDetector
+from mono3d.storage.location import exists, is_s3, join, read_bytes
+from mono3d.tracking.tracker import Tracker
+from mono3d.training.assembly import (
+    build_codec,
+    build_dataset,
+    build_model,
+    build_preparation,
+)
+from mono3d.training.checkpoint import load_student, read_metadata
+from mono3d.training.evaluate import Evaluation, evaluate_split
+from mono3d.training.export import ExportedDetector
+from mono3d.training.report import write_figures
+
+_RESULT = "result.json"
+EXPORT_EXAMPLES = 2
+"""Images of the example input: with two, the exported batch size stays free."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessment:
+    """A checkpoint's network with what it scored and the pictures of it."""
+
+    config: RunConfig
+    network: DenseDetector
+    evaluation: Evaluation
+    figures: Sequence[Path]
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Of the validation split."""
+        return self.evaluation.metrics
+
+
+def resolve_checkpoint(text: str) -> str:
+    """Location of a checkpoint named by itself, by its run's folder, or by an MLflow run id.
+
+    Raises:
+        ConfigError: If it is none of these.
+        Mono3dError: If storage or the tracking server cannot be asked.
+    """
+    if is_s3(text) or Path(text).exists():
+        result = join(text, _RESULT)
+        return json.loads(read_bytes(result))["best_checkpoint"] if exists(result) else text
+    tracking_uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not tracking_uri:
+        raise ConfigError(
+            f"checkpoint {text!r}: no such folder; an MLflow run id needs MLFLOW_TRACKING_URI"
+        )
+    from mono3d.tracking.mlflow_runs import find_run
+
+    run = find_run(tracking_uri, text)
+    if run.checkpoint_uri is None:
+        raise CheckpointError(f"MLflow run {text}: has no checkpoint yet (status {run.status})")
+    return run.checkpoint_uri
+
+
+def assess_checkpoint(location: str, overrides: Sequence[str], output: Path | None) -> Assessment:
+    """Measure a checkpoint's averaged weights on its validation split.
+
+    Args:
+        location: Folder or s3:// URI.
+        overrides: PATH=VALUE changes to the checkpoint's config, for other data.
+        output: Folder for figures; None draws none.
+    """
+    metadata = read_metadata(location)
+    tree = apply_overrides(metadata.config, map(parse_override, overrides))
+    config = parse(tree, source=location)
+    network = build_model(config)
+    load_student(location, network)
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    dataset = build_dataset(config, "val")
+    evaluation = evaluate_split(config, network, None, dataset)
+    figures = [] if output is None else write_figures(config, dataset, evaluation, output)
+    return Assessment(config=config, network=network, evaluation=evaluation, figures=figures)
+
+
+def record_assessment(assessment: Assessment, tracker: Tracker) -> None:
+    """Put figures and the exported network on a run's record."""
+    config = assessment.config
+    for figure in assessment.figures:
+        tracker.log_artifact(figure, "figures")
+    network = assessment.network.cpu().eval()
+    tracker.log_model(
+        ExportedDetector(network, build_codec(config), top_k=config.evaluation.top_k),
+        example_inputs(config, build_dataset(config, "val")),
+        name="model",
+        registered_name=config.tracking.registered_model,
+        metadata={"class_names": json.dumps(config.data.class_names)},
+    )
+
+
+def example_inputs(config: RunConfig, dataset: NuScenesDataset) -> dict[str, torch.Tensor]:
+    """First frames of a split as the exported network takes them."""
+    preparation = build_preparation(config, build_codec(config), training=False)
+    indices = [index % len(dataset) for index in range(EXPORT_EXAMPLES)]
+    batches = evaluation_batches(
+        dataset, preparation, indices, batch_size=EXPORT_EXAMPLES, num_workers=0
+    )
+    batch = next(batches)
+    return {"image": batch.images[:, 0], "projection": batch.projection[:, 0]}
