@@ -58,9 +58,8 @@ def pose_at(
     along = np.cos(place.heading) * np.cos(terrain.heading(place.x))
     x = place.x + place.speed * along * time_s
     side = place.side + place.speed * np.sin(place.heading) * time_s
-    xy = np.array(terrain.on_road(x, side))
-    z = float(terrain.height(xy)) + height_m / 2
-    return np.array([xy[0], xy[1], z]), terrain.heading(x) + place.heading
+    x, y = terrain.on_road(x, side)
+    return np.array([x, y, terrain.height(x, y) + height_m / 2]), terrain.heading(x) + place.heading
 
 
 class _Crowd:

@@ -6,6 +6,7 @@ dropped, as real sensors drop returns at edges.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -54,10 +55,10 @@ def scan(world: World, snapshot: Snapshot, rng: np.random.Generator) -> Sweep:
     turn = snapshot.world_from_ego[:3, :3] @ world.rig.lidar.rotation
     position = snapshot.world_from_ego[:3, :3] @ world.rig.lidar.translation
     position = position + snapshot.world_from_ego[:3, 3]
-    mesh, owners = world.mesh_at(snapshot)
+    mesh, owners = snapshot.mesh, snapshot.owners
     rays_sensor, beams = _rays()
     rays = rays_sensor @ turn.T
-    faces = _first_faces(mesh, owners, turn, position, rays_sensor)
+    faces = _first_faces(mesh, turn, position, rays_sensor)
     ranges = ray_depths(world.street.terrain, position, rays)
     on_quad = faces >= 0
     ranges[on_quad] = _quad_ranges(mesh, faces[on_quad], position, rays[on_quad])
@@ -69,6 +70,7 @@ def scan(world: World, snapshot: Snapshot, rng: np.random.Generator) -> Sweep:
     return Sweep(points=rows, owners=np.where(on_quad, owners[faces], 0)[kept].astype(np.int16))
 
 
+@cache
 def _rays() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Unit directions in the sensor frame (n, 3), and the beam of each."""
     azimuths = np.arange(_NUM_AZIMUTHS) * (2 * np.pi / _NUM_AZIMUTHS)
@@ -80,7 +82,6 @@ def _rays() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 def _first_faces(
     mesh: Mesh,
-    owners: NDArray[np.int16],
     turn: NDArray[np.float64],
     position: NDArray[np.float64],
     rays_sensor: NDArray[np.float64],
@@ -89,6 +90,7 @@ def _first_faces(
     focal = _VIEW_PX / 2
     height = int(np.ceil(focal * (_TOP - _BOTTOM)))
     faces = np.full(len(rays_sensor), -1, dtype=np.int32)
+    nobody = np.zeros(len(mesh.glow), dtype=np.int16)
     for view in range(_VIEWS):
         azimuth = view * 2 * np.pi / _VIEWS
         cos, sin = np.cos(azimuth), np.sin(azimuth)
@@ -101,8 +103,8 @@ def _first_faces(
             cx=focal,
             cy=focal * _TOP,
         )
-        buffers = empty_buffers(height, _VIEW_PX, int(owners.max()) + 1)
-        rasterise(mesh.quads, owners, camera, buffers)
+        buffers = empty_buffers(height, _VIEW_PX, 1)
+        rasterise(mesh.quads, nobody, camera, buffers)
         seen = rays_sensor @ camera_from_sensor.T
         mine = np.flatnonzero(seen[:, 2] > np.abs(seen[:, 0]))
         u, v = (focal * seen[mine, :2] / seen[mine, 2:] + (camera.cx, camera.cy)).T

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-Rgb = tuple[float, float, float]
+Rgb = tuple[int, int, int] | tuple[float, float, float]
+"""0 to 255."""
 Rect = tuple[float, float, float, float]
 """Extents (x0, x1, y0, y1) of a horizontal rectangle, metres."""
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from mono3d.data.synthetic.lidar import Sweep, scan
+from mono3d.data.synthetic.nuscenes_map import MAP_M, write_map_mask
 from mono3d.data.synthetic.nuscenes_tables import TABLE_NAMES, Row, Tables, token, visibility_token
 from mono3d.data.synthetic.render import Picture, render_cameras
 from mono3d.data.synthetic.rig import LIDAR_CHANNEL, Sensor, rotation_ypr
 from mono3d.data.synthetic.shading import SAMPLES
-from mono3d.data.synthetic.terrain import PAVEMENT_M
 from mono3d.data.synthetic.visibility import visible_shares
 from mono3d.data.synthetic.world import Snapshot, World
 
@@ -27,9 +27,6 @@ _SCENE_US = 60_000_000
 _MAX_LABEL_M = 60.0
 _MIN_SEEN_PX = 4
 _JPEG_QUALITY = 92
-_MAP_M = 240.0
-_MAP_CELL_M = 0.1
-_STREET_ENDS_M = np.linspace(-118.0, 118.0, 60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +89,7 @@ class _Recorder:
         self._root, self._scene, self._world, self._image_size = root, scene, world, image_size
         self._global_from_world = np.eye(4)
         self._global_from_world[:3, :3] = rotation_ypr(heading, 0.0, 0.0)
-        self._global_from_world[:2, 3] = _MAP_M / 2
+        self._global_from_world[:2, 3] = MAP_M / 2
         self._heading = heading
         self._rows: Tables = {name: [] for name in TABLE_NAMES}
         self._sensors = [*world.rig.cameras, world.rig.lidar]
@@ -130,7 +127,7 @@ class _Recorder:
         """Add the rows of the scene itself, link neighbours, and draw the map."""
         scene, rows = self._scene, self._rows
         map_name = f"maps/{scene.token('map')}.png"
-        self._write_map_mask(self._root / map_name)
+        write_map_mask(self._root / map_name, self._world.street.terrain, self._global_from_world)
         rows["log"] = [
             {
                 "token": scene.token("log"),
@@ -260,31 +257,6 @@ class _Recorder:
             }
             for instance, tokens in labels.items()
         ]
-
-    def _write_map_mask(self, path: Path) -> None:
-        """Streets and pavements in white, north up, as nuScenes' semantic prior."""
-        terrain = self._world.street.terrain
-        cells = round(_MAP_M / _MAP_CELL_M)
-        mask = np.zeros((cells, cells), dtype=np.uint8)
-        reach = terrain.half_road + PAVEMENT_M
-        sides = [
-            np.array([terrain.on_road(float(x), side) for x in _STREET_ENDS_M])
-            for side in (reach, -reach)
-        ]
-        cv2.fillPoly(mask, [self._to_cells(np.concatenate([sides[0], sides[1][::-1]]))], 255)
-        left, right = (terrain.cross_x + way * (terrain.half_cross + PAVEMENT_M) for way in (-1, 1))
-        if abs(terrain.cross_x) < _MAP_M:
-            far = _STREET_ENDS_M[-1]
-            corners = np.array([[left, -far], [right, -far], [right, far], [left, far]])
-            cv2.fillPoly(mask, [self._to_cells(corners)], 255)
-        path.write_bytes(cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
-
-    def _to_cells(self, points: Float[NDArray[np.float64], "n 2"]) -> NDArray[np.int32]:
-        """Cells (column, row) of the mask at world points; rows count downwards from the north."""
-        turned = points @ self._global_from_world[:2, :2].T + self._global_from_world[:2, 3]
-        turned[:, 1] = _MAP_M - turned[:, 1]
-        cells: NDArray[np.int32] = np.round(turned / _MAP_CELL_M).astype(np.int32)
-        return cells
 
 
 def _link(rows: list[Row], group: str) -> None:

@@ -60,6 +60,14 @@ def empty_buffers(height: int, width: int, num_ids: int) -> Buffers:
     )
 
 
+def clear_buffers(buffers: Buffers) -> None:
+    """Forget what was drawn; cheaper than fresh memory."""
+    buffers.inverse_depth.fill(0.0)
+    buffers.faces.fill(-1)
+    buffers.stamps.fill(0)
+    buffers.areas.fill(0)
+
+
 @numba.njit(cache=True)
 @no_type_check
 def rasterise(quads, owners, camera, buffers):

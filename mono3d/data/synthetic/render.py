@@ -8,7 +8,14 @@ from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 
 from mono3d.data.synthetic.mesh import Mesh
-from mono3d.data.synthetic.raster import Pinhole, empty_buffers, identify, rasterise
+from mono3d.data.synthetic.raster import (
+    Buffers,
+    Pinhole,
+    clear_buffers,
+    empty_buffers,
+    identify,
+    rasterise,
+)
 from mono3d.data.synthetic.rig import Sensor
 from mono3d.data.synthetic.shading import SAMPLES, Backdrop, Light, ShadowMap, shade
 from mono3d.data.synthetic.terrain import value_noise
@@ -39,17 +46,6 @@ class Picture:
     alone: Int[NDArray[np.int64], " ids"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Stage:
-    """What all cameras of a moment share."""
-
-    mesh: Mesh
-    owners: NDArray[np.int16]
-    num_ids: int
-    colors: NDArray[np.float64]
-    backdrop: Backdrop
-
-
 def render_cameras(
     world: World, snapshot: Snapshot, image_size: tuple[int, int]
 ) -> dict[str, Picture]:
@@ -60,23 +56,22 @@ def render_cameras(
         snapshot: One moment of it.
         image_size: Width and height of the pictures; those that the rig was built for.
     """
-    mesh, owners = world.mesh_at(snapshot)
-    stage = _Stage(
-        mesh=mesh,
-        owners=owners,
-        num_ids=len(world.objects) + 1,
-        colors=lit_colors(mesh, snapshot.light),
-        backdrop=Backdrop(
-            terrain=world.street.terrain,
-            light=snapshot.light,
-            shadow=shadow_map(world, snapshot),
-            noise=value_noise(),
-        ),
+    width, height = image_size
+    backdrop = Backdrop(
+        terrain=world.street.terrain,
+        light=snapshot.light,
+        shadow=shadow_map(world, snapshot),
+        noise=value_noise(),
     )
-    return {
-        sensor.channel: _render(stage, pinhole(sensor, snapshot), image_size)
-        for sensor in world.rig.cameras
-    }
+    colors = lit_colors(snapshot.mesh, snapshot.light)
+    buffers = empty_buffers(height * SAMPLES, width * SAMPLES, len(world.objects) + 1)
+    pictures = {}
+    for sensor in world.rig.cameras:
+        clear_buffers(buffers)
+        pictures[sensor.channel] = _render(
+            snapshot, pinhole(sensor, snapshot), backdrop, colors, buffers
+        )
+    return pictures
 
 
 def pinhole(sensor: Sensor, snapshot: Snapshot) -> Pinhole:
@@ -149,19 +144,24 @@ def _to_cells(points: NDArray[np.float64], corner: NDArray[np.float64]) -> NDArr
     return cells
 
 
-def _render(stage: _Stage, camera: Pinhole, image_size: tuple[int, int]) -> Picture:
-    width, height = image_size
-    buffers = empty_buffers(height * SAMPLES, width * SAMPLES, stage.num_ids)
+def _render(
+    snapshot: Snapshot,
+    camera: Pinhole,
+    backdrop: Backdrop,
+    colors: NDArray[np.float64],
+    buffers: Buffers,
+) -> Picture:
     fine = camera._replace(
         fx=camera.fx * SAMPLES,
         fy=camera.fy * SAMPLES,
         cx=camera.cx * SAMPLES,
         cy=camera.cy * SAMPLES,
     )
-    rasterise(stage.mesh.quads, stage.owners, fine, buffers)
-    image = np.empty((height, width, 3), dtype=np.uint8)
-    shade(camera, stage.backdrop, buffers, stage.colors, image)
+    rasterise(snapshot.mesh.quads, snapshot.owners, fine, buffers)
+    rows, columns = buffers.faces.shape
+    image = np.empty((rows // SAMPLES, columns // SAMPLES, 3), dtype=np.uint8)
+    shade(camera, backdrop, buffers, colors, image)
     object_ids = np.empty(buffers.faces.shape, dtype=np.int16)
-    seen = np.zeros(stage.num_ids, dtype=np.int64)
-    identify(buffers, stage.owners, object_ids, seen)
-    return Picture(image=image, object_ids=object_ids, seen=seen, alone=buffers.areas)
+    seen = np.zeros_like(buffers.areas)
+    identify(buffers, snapshot.owners, object_ids, seen)
+    return Picture(image=image, object_ids=object_ids, seen=seen, alone=buffers.areas.copy())

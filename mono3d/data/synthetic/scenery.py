@@ -57,9 +57,10 @@ def _building(
     ledge = block((-width / 2, width / 2, -0.15, 0.0), (2.9, 3.15), darker(facade, 0.8))
     x, y = street.terrain.on_road(front[0], front[1])
     turn = 0.0 if front[1] > 0 else np.pi
-    ground = float(street.terrain.height(np.array([x, y])))
     heading = street.terrain.heading(front[0])
-    return placed(merge([hull, ledge, windows]), np.array([x, y, ground]), heading + turn)
+    return placed(
+        merge([hull, ledge, windows]), np.array([x, y, street.terrain.height(x, y)]), heading + turn
+    )
 
 
 def _roadside(street: Street, rng: np.random.Generator) -> Iterator[Mesh]:
@@ -70,10 +71,9 @@ def _roadside(street: Street, rng: np.random.Generator) -> Iterator[Mesh]:
         while x < _STREET_END_M[1]:
             y_side = side * (street.terrain.half_road + 0.9)
             if abs(x - street.terrain.cross_x) > street.terrain.half_cross + 2:
-                place = np.array(street.terrain.on_road(x, y_side))
-                ground = float(street.terrain.height(place))
+                place = street.terrain.on_road(x, y_side)
                 turn = 0.0 if side < 0 else np.pi
-                yield placed(build(rng), np.array([*place, ground]), turn)
+                yield placed(build(rng), np.array([*place, street.terrain.height(*place)]), turn)
             x += rng.uniform(9, 22)
 
 

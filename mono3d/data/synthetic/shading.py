@@ -101,7 +101,8 @@ def shade(camera, backdrop, buffers, colors, image):
     x, y, z = camera.position[0], camera.position[1], camera.position[2]
     above = z - height_at(terrain, x, y)
     mask = noise.shape[0] - 1
-    # Sensor noise starts somewhere else in each picture.
+    # Sensor noise: jumps through the tile, so that its blobs do not show, from a start that is
+    # another one in each picture.
     start_i, start_j = int(1e3 * x), int(1e3 * y)
     for row in range(height):
         for column in range(width):
@@ -121,7 +122,8 @@ def shade(camera, backdrop, buffers, colors, image):
                 red += num_open * behind[0]
                 green += num_open * behind[1]
                 blue += num_open * behind[2]
-            speck = 0.5 + light.grain * noise[(row + start_i) & mask, (column + start_j) & mask]
+            i, j = (37 * row + start_i) & mask, (59 * column + start_j) & mask
+            speck = 0.5 + light.grain * noise[i, j]
             image[row, column, 0] = _to_byte(blue, speck)
             image[row, column, 1] = _to_byte(green, speck)
             image[row, column, 2] = _to_byte(red, speck)
@@ -139,16 +141,26 @@ def _to_byte(total, speck):
 def _sum_samples(row, column, faces, inverse_depth, colors, light):
     """How many samples of a pixel show no quad, and the summed RGB of the others."""
     num_open, red, green, blue = 0, 0.0, 0.0, 0.0
-    for i in range(row * SAMPLES, (row + 1) * SAMPLES):
-        for j in range(column * SAMPLES, (column + 1) * SAMPLES):
+    top, left = row * SAMPLES, column * SAMPLES
+    # One fog for the pixel: its samples are about as far away as its nearest one.
+    near = 0.0
+    for i in range(top, top + SAMPLES):
+        for j in range(left, left + SAMPLES):
             face = faces[i, j]
             if face < 0:
                 num_open += 1
                 continue
-            clear = _clearness(1.0 / inverse_depth[i, j], light.fog_m)
-            red += light.horizon[0] + clear * (colors[face, 0] - light.horizon[0])
-            green += light.horizon[1] + clear * (colors[face, 1] - light.horizon[1])
-            blue += light.horizon[2] + clear * (colors[face, 2] - light.horizon[2])
+            near = max(near, inverse_depth[i, j])
+            red += colors[face, 0]
+            green += colors[face, 1]
+            blue += colors[face, 2]
+    num_hit = SAMPLES * SAMPLES - num_open
+    if num_hit > 0:
+        clear = _clearness(1.0 / near, light.fog_m)
+        veil = num_hit * (1.0 - clear)
+        red = clear * red + veil * light.horizon[0]
+        green = clear * green + veil * light.horizon[1]
+        blue = clear * blue + veil * light.horizon[2]
     return num_open, red, green, blue
 
 

@@ -6,7 +6,7 @@ image row does not tell the depth. `Terrain` is a NamedTuple so that compiled co
 """
 
 from functools import cache
-from typing import Any, NamedTuple, no_type_check
+from typing import NamedTuple, no_type_check
 
 import numba
 import numpy as np
@@ -51,11 +51,9 @@ class Terrain(NamedTuple):
     paving: float
     green: float
 
-    def height(self, xy: Float[NDArray[Any], "*n 2"]) -> Float[NDArray[Any], "*n"]:
-        """Height of the ground at world points."""
-        x, y = xy[..., 0], xy[..., 1]
-        level: NDArray[Any] = self.slope_x * x + self.slope_y * y + 0.5 * self.curve * x * x
-        return level
+    def height(self, x: float, y: float) -> float:
+        """Height of the ground at a world point."""
+        return self.slope_x * x + self.slope_y * y + 0.5 * self.curve * x * x
 
     def on_road(self, x: float, side: float) -> tuple[float, float]:
         """World point `side` metres left of the centre line."""

@@ -7,7 +7,7 @@ nothing of files: writers for any data-set format take snapshots of it.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from mono3d.data.synthetic.catalogue import ClassName
@@ -37,6 +37,8 @@ class Snapshot:
         yaws: Their headings, radians from x to y.
         velocities: Metres per second in the world.
         light: The light of this moment.
+        mesh: All quads, in the world frame.
+        owners: Number of the object that each quad belongs to, 0 for scenery.
     """
 
     time_s: float
@@ -45,6 +47,8 @@ class Snapshot:
     yaws: Float[NDArray[np.float64], " n"]
     velocities: Float[NDArray[np.float64], "n 3"]
     light: Light
+    mesh: Mesh
+    owners: Int[NDArray[np.int16], " f"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +80,18 @@ class World:
         poses = [
             pose_at(self.street, thing.place, thing.size_lwh[2], time_s) for thing in self.objects
         ]
+        parts = [placed(thing.mesh, *pose) for thing, pose in zip(self.objects, poses, strict=True)]
+        sizes = [len(part.glow) for part in (self.scenery, *parts)]
+        velocities = [self._velocity(thing, time_s) for thing in self.objects]
         return Snapshot(
             time_s=time_s,
             world_from_ego=self._world_from_ego(time_s),
             centers=np.array([center for center, _ in poses]).reshape(-1, 3),
             yaws=np.array([yaw for _, yaw in poses]),
-            velocities=np.array([self._velocity(thing, time_s) for thing in self.objects]).reshape(
-                -1, 3
-            ),
+            velocities=np.array(velocities).reshape(-1, 3),
             light=self._light_at(time_s),
+            mesh=merge([self.scenery, *parts]),
+            owners=np.repeat(np.arange(len(sizes), dtype=np.int16), sizes),
         )
 
     def _velocity(self, thing: WorldObject, time_s: float) -> NDArray[np.float64]:
@@ -109,7 +116,7 @@ class World:
             -np.arctan(gradient @ ahead) + swing[1],
             np.arctan(gradient @ left) + swing[2],
         )
-        pose[:3, 3] = [*place, float(terrain.height(place))]
+        pose[:3, 3] = [*place, terrain.height(*place)]
         return pose
 
     def _light_at(self, time_s: float) -> Light:
@@ -117,18 +124,6 @@ class World:
         sun_share = 0.85 + 0.15 * np.sin(0.6 * time_s + self.light.sun[0] * 9.0)
         red, green, blue = self.light.direct
         return self.light._replace(direct=(red * sun_share, green * sun_share, blue * sun_share))
-
-    def mesh_at(self, snapshot: Snapshot) -> tuple[Mesh, NDArray[np.int16]]:
-        """All quads in the world frame, and the number of the object that each belongs to."""
-        parts = [
-            placed(thing.mesh, center, float(yaw))
-            for thing, center, yaw in zip(
-                self.objects, snapshot.centers, snapshot.yaws, strict=True
-            )
-        ]
-        sizes = [len(self.scenery.glow), *(len(part.glow) for part in parts)]
-        owners = np.repeat(np.arange(len(sizes), dtype=np.int16), sizes)
-        return merge([self.scenery, *parts]), owners
 
 
 def build_world(
