@@ -17,7 +17,7 @@ from mono3d.codec.points import PointGrid, assign, level_ranges_px, make_points
 from mono3d.geometry.angles import alpha_from_yaw, yaw_from_alpha
 from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.camera import MIN_DEPTH_M, focal_px, project, unproject
-from mono3d.structures import Batch, Boxes3D, Inputs, Positives
+from mono3d.structures import Batch, Boxes3D, Inputs, Positives, to_device
 
 MAX_LOG_DIMS = 3.0
 """Bound on |ln(size / mean size)|: an untrained network must not overflow."""
@@ -55,6 +55,17 @@ def gather_points(values: Tensor, index: Int64[Tensor, "n p"]) -> Tensor:
     return values.gather(1, expanded)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Constants:
+    """What encoding and decoding look up, on one device."""
+
+    centers_px: Float[Tensor, "points 2"]
+    strides_px: Float[Tensor, " points"]
+    mean_dims: Float[Tensor, "classes 3"]
+    stand_in: Float[Tensor, " 3"]
+    """Centre of padded positives: any place before the camera."""
+
+
 class DenseCodec:
     """Encode and decode for one image size, one set of strides and one class list."""
 
@@ -85,12 +96,27 @@ class DenseCodec:
         self.depth = depth
         self.max_positives = max_positives
         self._ranges_px = level_ranges_px(strides, first_limit_px)
-        self._mean_dims = mean_dims_hwl
         self._min_points = min_points
+        constants = _Constants(
+            centers_px=self.grid.centers_px,
+            strides_px=self.grid.strides_px,
+            mean_dims=mean_dims_hwl,
+            stand_in=torch.tensor([0.0, 0.0, 10.0]),
+        )
+        self._constants = {torch.device("cpu"): constants}
+
+    def _on(self, device: torch.device) -> _Constants:
+        """The constants on a device, copied there once: a copy makes the host wait."""
+        if device not in self._constants:
+            self._constants[device] = to_device(self._constants[torch.device("cpu")], device)
+        return self._constants[device]
 
     def positives(self, boxes: Boxes3D, projection: Float[Tensor, "3 4"]) -> Positives:
-        """Positives of one image, padded to `max_positives`; fields have the shape [p]."""
-        learnt = self._learnt(boxes, projection)
+        """Positives of one image, the most central first; fields have the shape [p].
+
+        p is `max_positives`, or the number of points where that is smaller.
+        """
+        learnt = self._learnt(boxes)
         centers_px = project(boxes.centers[learnt], projection)
         corners = corners_cam(boxes.centers[learnt], boxes.dims_hwl[learnt], boxes.yaw[learnt])
         boxes_px, _ = hull_2d(corners, projection, self.image_size)
@@ -101,7 +127,7 @@ class DenseCodec:
         valid = weight > 0
         return Positives(index=index * valid, slot=slots * valid, weight=weight, valid=valid)
 
-    def _learnt(self, boxes: Boxes3D, projection: Float[Tensor, "3 4"]) -> Int64[Tensor, " k"]:
+    def _learnt(self, boxes: Boxes3D) -> Int64[Tensor, " k"]:
         """Slots of the objects that are in front of the camera and not known to be unseen."""
         seen = (boxes.num_points < 0) | (boxes.num_points >= self._min_points)
         return (boxes.valid & seen & (boxes.centers[:, 2] > MIN_DEPTH_M)).nonzero()[:, 0]
@@ -112,6 +138,7 @@ class DenseCodec:
         index = positives.index.flatten(0, 1)
         slot = positives.slot.flatten(0, 1)
         projection = batch.projection.flatten(0, 1)[:, None]
+        constants = self._on(index.device)
 
         def at_slot(values: Tensor) -> Tensor:
             return gather_points(values.flatten(0, 1), slot)
@@ -119,18 +146,18 @@ class DenseCodec:
         boxes = batch.boxes_cam
         centers, labels = at_slot(boxes.centers), at_slot(boxes.labels)
         valid = positives.valid.flatten(0, 1)
-        centers = torch.where(valid[..., None], centers, centers.new_tensor([0.0, 0.0, 10.0]))
+        centers = torch.where(valid[..., None], centers, constants.stand_in)
         alpha = alpha_from_yaw(at_slot(boxes.yaw), centers)
         velocity, attributes = at_slot(boxes.velocity), at_slot(boxes.attributes)
         dims = at_slot(boxes.dims_hwl).clamp(min=1e-2)
-        points_px, strides = self._points(index)
+        points_px, strides = constants.centers_px[index], constants.strides_px[index]
         depth_m = centers[..., 2]
         return DenseTargets(
             labels=labels,
             offset=(project(centers, projection) - points_px) / strides[..., None],
             depth_m=depth_m,
             log_depth=self.depth.encode(depth_m, focal_px(projection)),
-            log_dims=(dims / self._mean_dims.to(dims.device)[labels]).log(),
+            log_dims=(dims / constants.mean_dims[labels]).log(),
             axis=encode_axis(alpha),
             direction=encode_direction(alpha),
             velocity=velocity.nan_to_num(0.0),
@@ -142,10 +169,6 @@ class DenseCodec:
             index=index,
             valid=valid,
         )
-
-    def _points(self, index: Int64[Tensor, "n p"]) -> tuple[Tensor, Tensor]:
-        centers_px = self.grid.centers_px.to(index.device)
-        return centers_px[index], self.grid.strides_px.to(index.device)[index]
 
     def decode(
         self, responses: Mapping[str, Tensor], inputs: Inputs, *, top_k: int
@@ -169,18 +192,15 @@ class DenseCodec:
         """Depth that the network says at each labelled object's projected centre, metres.
 
         Read at the most central point that learns the object; NaN where no point does (objects
-        that are not learnt, or whose centre lies outside the image).
+        that are not learnt, or whose centre lies too far outside the image).
         """
-        weight = batch.positives.weight.flatten(0, 1)
-        slot = batch.positives.slot.flatten(0, 1)
-        said = gather_points(responses["depth_m"], batch.positives.index.flatten(0, 1))
-        num_slots = batch.boxes_cam.yaw.shape[-1]
-        best = weight.new_zeros(len(weight), num_slots).scatter_reduce(1, slot, weight, "amax")
-        is_best = (weight > 0) & (weight == best.gather(1, slot))
-        # Points that are not the best write into a slot of their own, which is cut off.
-        target = torch.where(is_best, slot, num_slots)
-        depth = said.new_full((len(weight), num_slots + 1), torch.nan)
-        return depth.scatter(1, target, said)[:, :num_slots]
+        positives = batch.positives
+        weight, slot = positives.weight.flatten(0, 1), positives.slot.flatten(0, 1)
+        said = gather_points(responses["depth_m"], positives.index.flatten(0, 1)).float()
+        slots = torch.arange(batch.boxes_cam.yaw.shape[-1], device=slot.device)
+        learns = torch.where(slot[:, None] == slots[:, None], weight[:, None], 0.0)
+        best, most_central = learns.max(-1)
+        return torch.where(best > 0, said.gather(1, most_central), torch.nan)
 
     def boxes_at(
         self,
@@ -192,7 +212,8 @@ class DenseCodec:
     ) -> Boxes3D:
         """Decode the responses at given points as boxes of given classes."""
         said = {name: gather_points(value, index).float() for name, value in responses.items()}
-        points_px, strides = self._points(index)
+        constants = self._on(index.device)
+        points_px, strides = constants.centers_px[index], constants.strides_px[index]
         projection = inputs.projection.flatten(0, 1)[:, None]
         centers_px = points_px + said["offset"] * strides[..., None]
         centers = unproject(centers_px, said["depth_m"], projection.expand(*index.shape, 3, 4))
@@ -200,7 +221,7 @@ class DenseCodec:
         log_dims = said["log_dims"].clamp(-MAX_LOG_DIMS, MAX_LOG_DIMS)
         return Boxes3D(
             centers=centers,
-            dims_hwl=log_dims.exp() * self._mean_dims.to(index.device)[labels],
+            dims_hwl=log_dims.exp() * constants.mean_dims[labels],
             yaw=yaw_from_alpha(alpha, centers),
             labels=labels,
             velocity=said["velocity"],

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mono3d.geometry.angles import wrap
+
 # Shifts the border between the two directions away from the common alphas 0 and pi/2.
 DIRECTION_OFFSET_RAD = math.pi / 4
 
@@ -33,4 +35,4 @@ def decode_heading(
     half = torch.atan2(axis[..., 0], axis[..., 1]) / 2
     inside = torch.remainder(half - DIRECTION_OFFSET_RAD, math.pi) + DIRECTION_OFFSET_RAD
     alpha = inside + math.pi * direction.to(inside.dtype)
-    return torch.remainder(alpha + math.pi, 2 * math.pi) - math.pi
+    return wrap(alpha)

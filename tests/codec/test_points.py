@@ -1,0 +1,96 @@
+"""Which points learn which object, worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from mono3d.codec.points import Assignment, assign, level_ranges_px, level_size, make_points
+
+STRIDES = (8, 16)
+GRID = make_points((64, 96), STRIDES)
+RANGES = level_ranges_px(STRIDES, 48.0)
+
+
+def assigned(centers: list[list[float]], boxes: list[list[float]]) -> Assignment:
+    return assign(
+        GRID,
+        RANGES,
+        centers_px=torch.tensor(centers, dtype=torch.float32).reshape(-1, 2),
+        boxes_px=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+    )
+
+
+def positive_points(found: Assignment) -> list[tuple[float, float, float]]:
+    """(u, v, stride) of the positives."""
+    index = found.positive.nonzero()[:, 0]
+    strides = GRID.strides_px[index, None]
+    rows = torch.cat([GRID.centers_px[index], strides], dim=1).tolist()
+    return [tuple(row) for row in rows]
+
+
+def test_points_lie_in_the_middle_of_their_cells_level_after_level() -> None:
+    assert len(GRID) == 8 * 12 + 4 * 6
+    assert GRID.centers_px[:2].tolist() == [[4, 4], [12, 4]]
+    assert GRID.centers_px[12].tolist() == [4, 12]
+    assert GRID.centers_px[96].tolist() == [8, 8]
+    assert GRID.strides_px[[0, 95, 96]].tolist() == [8, 8, 16]
+    assert GRID.levels[[0, 95, 96]].tolist() == [0, 0, 1]
+
+
+def test_partial_cells_count() -> None:
+    assert level_size((30, 50), 16) == (2, 4)
+    assert len(make_points((30, 50), (16,))) == 8
+
+
+def test_ranges_double_by_level_and_end_open() -> None:
+    assert level_ranges_px((8, 16, 32, 64, 128), 48.0) == [
+        (-1, 48), (48, 96), (96, 192), (192, 384), (384, math.inf),
+    ]  # fmt: skip
+    assert level_ranges_px((16,), 48.0) == [(-1, math.inf)]
+
+
+def test_points_within_one_and_a_half_strides_learn_the_object() -> None:
+    found = assigned([[36, 28]], [[26, 18, 46, 38]])
+    square = [(u, v, 8.0) for v in (20.0, 28.0, 36.0) for u in (28.0, 36.0, 44.0)]
+    assert positive_points(found) == square
+    central = found.centerness[found.positive]
+    side, corner = math.exp(-2.5 * 8 / (math.sqrt(2) * 12)), math.exp(-2.5 * 8 / 12)
+    assert side == pytest.approx(0.3077, abs=1e-4)
+    assert corner == pytest.approx(0.1889, abs=1e-4)
+    expected = [corner, side, corner, side, 1.0, side, corner, side, corner]
+    torch.testing.assert_close(central, torch.tensor(expected))
+
+
+def test_a_point_exactly_one_and_a_half_strides_away_does_not() -> None:
+    found = assigned([[40, 28]], [[30, 18, 50, 38]])
+    assert {u for u, _, _ in positive_points(found)} == {36.0, 44.0}
+
+
+@pytest.mark.parametrize(("right", "strides"), [(84, [8.0]), (85, []), (88, []), (89, [16.0])])
+def test_the_largest_side_distance_chooses_the_level(right: float, strides: list[float]) -> None:
+    """The limit is 48 px: up to 84 from the fine point (36, 28), from 88 on of the coarse (40, 24).
+
+    Between the two the object has no point of either level right there.
+    """
+    found = assigned([[36, 28]], [[30, 18, right, 38]])
+    nearest = [(36, 28, 8), (40, 24, 16)]
+    assert [s for u, v, s in positive_points(found) if (u, v, s) in nearest] == strides
+
+
+def test_the_nearest_centre_wins_a_contested_point() -> None:
+    near, far = [36.0, 28.0], [45.0, 28.0]
+    box = [26.0, 18.0, 56.0, 38.0]
+    found = assigned([far, near], [box, box])
+    slots = dict(zip(positive_points(found), found.slot[found.positive].tolist(), strict=True))
+    assert slots[36.0, 28.0, 8.0] == 1
+    assert slots[44.0, 28.0, 8.0] == 0
+    assert slots[28.0, 20.0, 8.0] == 1
+    assert found.centerness[found.positive].max() == 1.0
+
+
+def test_without_objects_nothing_is_learnt() -> None:
+    found = assigned([], [])
+    assert not found.positive.any()
+    assert found.centerness.eq(0).all()
+    assert len(found.slot) == len(GRID)
