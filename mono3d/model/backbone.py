@@ -7,7 +7,13 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AutoBackbone, AutoConfig, PretrainedConfig, ResNetConfig
+from transformers import (
+    MODEL_FOR_BACKBONE_MAPPING,
+    AutoBackbone,
+    AutoConfig,
+    PretrainedConfig,
+    ResNetConfig,
+)
 
 _RESNET_DEPTHS = {
     18: ("basic", [2, 2, 2, 2]),
@@ -16,8 +22,8 @@ _RESNET_DEPTHS = {
     101: ("bottleneck", [3, 4, 23, 3]),
 }
 
-# A multiple of every usual stride and patch size: 2 to 64, 14, 28.
-_PROBE_PX = 448
+# A multiple of every usual stride and patch size: 2 to 32, 14, 28.
+_PROBE_PX = 224
 
 
 class Backbone(nn.Module):
@@ -29,7 +35,7 @@ class Backbone(nn.Module):
         self.network = network
         self._frozen_norm = frozen_norm
         self.channels: tuple[int, ...] = tuple(cast("Iterable[int]", network.channels))
-        self.strides = self._measure_strides()
+        self.strides = self._probe()
 
     def train(self, mode: bool = True) -> "Backbone":
         """Training mode, except for batch norms that are frozen."""
@@ -40,11 +46,19 @@ class Backbone(nn.Module):
                     module.eval()
         return self
 
-    @torch.no_grad()
-    def _measure_strides(self) -> tuple[int, ...]:
-        """Pixels a cell of each map, from one pass over an empty image."""
+    def _probe(self) -> tuple[int, ...]:
+        """Pixels a cell of each map, from one pass over an empty image.
+
+        Weights that no map depends on (mask tokens, norms behind the last stage) are frozen: DDP
+        would wait for their gradients.
+        """
         self.eval()
         maps = self(torch.zeros(1, 3, _PROBE_PX, _PROBE_PX))
+        weights = [weight for weight in self.parameters() if weight.requires_grad]
+        sums = torch.stack([features.sum() for features in maps])
+        gradients = torch.autograd.grad(sums.sum(), weights, allow_unused=True)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.requires_grad_(gradient is not None)
         self.train()
         return tuple(_PROBE_PX // features.shape[-1] for features in maps)
 
@@ -71,8 +85,12 @@ def build_from_config(model_type: str, options: Mapping[str, Any]) -> Backbone:
     """Any transformers backbone from scratch, by its model type and its config's options.
 
     Raises:
-        ValueError: If transformers has no backbone of this type or refuses an option.
+        ValueError: If transformers has no backbone of this type, or the type no such option.
     """
+    known = AutoConfig.for_model(model_type)
+    unknown = [name for name in options if not hasattr(known, name)]
+    if unknown:
+        raise ValueError(f"{type(known).__name__} has no option {unknown[0]!r}")
     config = _with_stages(AutoConfig.for_model(model_type, **options))
     return Backbone(AutoBackbone.from_config(config), frozen_norm=False)
 
@@ -82,19 +100,33 @@ def build_pretrained(source: str) -> Backbone:
 
     Raises:
         OSError: If neither a folder nor a hub model of this name can be read.
+        ValueError: If it holds no backbone, or not all of its weights.
     """
     local = Path(source).exists()
     config = _with_stages(AutoConfig.from_pretrained(source, local_files_only=local))
-    network = AutoBackbone.from_pretrained(
-        source, config=config, local_files_only=local, use_safetensors=True
+    # Not by AutoBackbone: it asks the hub whether a folder's path is a model of its own.
+    network, found = MODEL_FOR_BACKBONE_MAPPING[type(config)].from_pretrained(
+        source,
+        config=config,
+        local_files_only=local,
+        use_safetensors=True,
+        output_loading_info=True,
     )
+    if found["missing_keys"]:
+        missing = sorted(found["missing_keys"])
+        raise ValueError(f"no weights for {missing[0]} ({len(missing)} tensors are missing)")
     return Backbone(network, frozen_norm=True)
 
 
 def _with_stages(config: PretrainedConfig) -> PretrainedConfig:
     """Ask a pyramid for its last four stages; a plain transformer keeps its last layer only."""
+    if type(config) not in MODEL_FOR_BACKBONE_MAPPING:
+        raise ValueError(f"{type(config).__name__} is not a backbone's config")
+    for name, value in vars(config).items():
+        if isinstance(value, tuple):  # some networks want lists and refuse their own defaults
+            setattr(config, name, list(value))
+    is_pyramid = hasattr(config, "depths")
     stages = [name for name in config.stage_names if name != "stem"]
-    is_pyramid = len(stages) <= 5
     config.out_features = stages[-4:] if is_pyramid else stages[-1:]
     return config
 

@@ -1,0 +1,169 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
+
+from mono3d.model.backbone import (
+    Backbone,
+    ImageNormalisation,
+    build_from_config,
+    build_pretrained,
+    build_resnet,
+)
+
+TINY: dict[str, dict[str, Any]] = {
+    "convnextv2": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
+    "dinov2": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "swin": {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]},
+}
+
+
+@pytest.mark.parametrize(
+    ("depth", "channels"),
+    [(18, (8, 16, 32, 64)), (34, (8, 16, 32, 64)), (50, (32, 64, 128, 256))],
+)
+def test_resnet_of_any_depth_and_width(depth: int, channels: tuple[int, ...]) -> None:
+    backbone = build_resnet(depth, 8)
+    assert backbone.channels == channels
+    assert backbone.strides == (4, 8, 16, 32)
+    maps = backbone(torch.zeros(1, 3, 70, 100))
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (channels[0], 18, 25), (channels[1], 9, 13), (channels[2], 5, 7), (channels[3], 3, 4),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model_type", "channels", "strides"),
+    [
+        ("convnextv2", (8, 16, 24, 32), (4, 8, 16, 32)),
+        ("dinov2", (16,), (14,)),
+        ("swin", (8, 16, 32, 64), (4, 8, 16, 32)),
+    ],
+)
+def test_any_transformers_backbone(
+    model_type: str, channels: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    backbone = build_from_config(model_type, TINY[model_type])
+    assert backbone.channels == channels
+    assert backbone.strides == strides
+    maps = backbone(torch.zeros(2, 3, 64, 100))
+    assert [m.shape[:2] for m in maps] == [(2, c) for c in channels]
+
+
+@pytest.mark.parametrize("model_type", TINY)
+def test_every_weight_that_learns_gets_a_gradient(model_type: str) -> None:
+    """A mask token or a norm behind the last stage would make DDP wait for ever."""
+    backbone = build_from_config(model_type, TINY[model_type])
+    maps = backbone(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    torch.stack([m.square().sum() for m in maps]).sum().backward()
+    learning = {n: p.grad for n, p in backbone.named_parameters() if p.requires_grad}
+    assert len(learning) > 10
+    assert [name for name, gradient in learning.items() if gradient is None] == []
+
+
+def test_building_leaves_no_trace() -> None:
+    backbone = build_resnet(18, 8)
+    assert backbone.training
+    assert all(p.grad is None and p.requires_grad for p in backbone.parameters())
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert all(norm.num_batches_tracked == 0 and norm.training for norm in norms)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "options", "message"),
+    [
+        ("no-such-type", {}, "no-such-type"),
+        ("bert", {}, "BertConfig is not a backbone's config"),
+        ("dinov2", {"hiden_size": 16}, "Dinov2Config has no option 'hiden_size'"),
+    ],
+)
+def test_refuses_unknown_types_and_options(
+    model_type: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_from_config(model_type, options)
+
+
+@pytest.fixture
+def resnet_config() -> ResNetConfig:
+    return ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_type="basic"
+    )
+
+
+@pytest.mark.parametrize("model_class", [ResNetModel, ResNetForImageClassification])
+def test_pretrained_weights_come_from_a_local_folder(
+    model_class: type[nn.Module], resnet_config: ResNetConfig, tmp_path: Path
+) -> None:
+    saved = model_class(resnet_config)
+    saved.save_pretrained(tmp_path)
+    backbone = build_pretrained(str(tmp_path))
+    assert backbone.channels == (8, 16, 24, 32)
+    originals = {name.removeprefix("resnet."): value for name, value in saved.state_dict().items()}
+    loaded = backbone.network.state_dict()
+    assert len(loaded) > 50
+    assert all(torch.equal(value, originals[name]) for name, value in loaded.items())
+
+
+def test_pretrained_batch_norms_stay_frozen_and_their_weights_learn(
+    resnet_config: ResNetConfig, tmp_path: Path
+) -> None:
+    ResNetModel(resnet_config).save_pretrained(tmp_path)
+    backbone = build_pretrained(str(tmp_path)).train()
+    before = {name: value.clone() for name, value in backbone.named_buffers()}
+    images = 3 + torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.stack([m.sum() for m in backbone(images)]).sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in backbone.named_buffers())
+    assert backbone.training
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert all(norm.weight.grad is not None for norm in norms)
+
+
+def test_batch_norms_from_scratch_are_not_frozen() -> None:
+    backbone = build_resnet(18, 8)
+    norm = next(m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d))
+    before = norm.running_mean.clone()
+    backbone(3 + torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    assert not torch.equal(norm.running_mean, before)
+
+
+def test_a_folder_without_all_weights_is_refused(
+    resnet_config: ResNetConfig, tmp_path: Path
+) -> None:
+    ResNetModel(resnet_config).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    kept = {name: value for name, value in load_file(path).items() if "stages.3" not in name}
+    save_file(kept, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"no weights for encoder\.stages\.3\."):
+        build_pretrained(str(tmp_path))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        build_pretrained(str(tmp_path))
+
+
+def test_images_are_normalised_as_imagenet_weights_expect() -> None:
+    images = torch.tensor([124, 116, 104], dtype=torch.uint8).view(1, 3, 1, 1)
+    normalised = ImageNormalisation()(images)
+    assert normalised.dtype == torch.float32
+    expected = [
+        (124 / 255 - 0.485) / 0.229,
+        (116 / 255 - 0.456) / 0.224,
+        (104 / 255 - 0.406) / 0.225,
+    ]
+    torch.testing.assert_close(normalised.flatten(), torch.tensor(expected))
+    assert ImageNormalisation().state_dict() == {}
+
+
+def test_stochastic_depth_is_off_in_eval_mode() -> None:
+    backbone: Backbone = build_from_config(
+        "convnextv2", {**TINY["convnextv2"], "drop_path_rate": 0.9}
+    ).eval()
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    first, second = backbone(images), backbone(images)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

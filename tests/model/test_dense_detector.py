@@ -1,0 +1,174 @@
+"""What the dense detector says, and that everything in it can learn."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from mono3d.codec.depth import MAX_DEPTH_M, MIN_DEPTH_M
+from mono3d.model.backbone import build_from_config
+from mono3d.model.dense_detector import DenseOutputs, ray_channels
+from mono3d.structures import Inputs
+from tests.support.detectors import NUM_ATTRIBUTES, make_detector
+from tests.support.frames import IMAGE_SIZE, NUM_CLASSES, make_codec
+
+OPTIONS = {
+    "plain": {},
+    "bins": {"num_depth_bins": 4},
+    "uncertainty": {"has_uncertainty": True},
+    "both": {"num_depth_bins": 4, "has_uncertainty": True},
+}
+
+
+def make_inputs(
+    image_size: tuple[int, int] = IMAGE_SIZE, *, frames: int = 2, cameras: int = 1, seed: int = 0
+) -> Inputs:
+    random = torch.Generator().manual_seed(seed)
+    focal = 60 + 60 * torch.rand(frames, cameras, generator=random)
+    projection = torch.zeros(frames, cameras, 3, 4)
+    projection[..., 0, 0], projection[..., 1, 1], projection[..., 2, 2] = focal, focal, 1
+    projection[..., 0, 2], projection[..., 1, 2] = image_size[1] / 2, image_size[0] / 2
+    shape = (frames, cameras, 3, *image_size)
+    return Inputs(
+        images=torch.randint(0, 256, shape, generator=random, dtype=torch.uint8),
+        projection=projection,
+        bev_from_cam=torch.eye(4).expand(frames, cameras, 4, 4),
+    )
+
+
+@pytest.mark.parametrize("image_size", [(64, 96), (70, 100)])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_every_point_says_everything(options: dict[str, Any], image_size: tuple[int, int]) -> None:
+    detector = make_detector(**options)
+    responses = detector(make_inputs(image_size, frames=1, cameras=2)).responses
+    points = len(make_codec(image_size=image_size).grid)
+    widths = {
+        "class_logits": NUM_CLASSES, "attribute": NUM_ATTRIBUTES, "offset": 2, "log_dims": 3,
+        "axis": 2, "direction": 2, "velocity": 2,
+    }  # fmt: skip
+    for name, width in widths.items():
+        assert responses[name].shape == (2, points, width), name
+    for name in ("centerness_logits", "log_depth", "depth_m", "depth_slope"):
+        assert responses[name].shape == (2, points), name
+    assert ("log_sigma" in responses) == ("has_uncertainty" in options)
+    assert ("depth_bins" in responses) == ("num_depth_bins" in options)
+
+
+@pytest.mark.parametrize("image_size", [(64, 96), (70, 100)])
+def test_features_are_what_is_declared(image_size: tuple[int, int]) -> None:
+    detector = make_detector(strides=(8, 16, 32, 64))
+    predictions = detector(make_inputs(image_size))
+    assert list(predictions.features) == list(detector.features)
+    assert "backbone_32" in detector.features
+    assert detector.features["neck_64"] == (8, 64)
+    for name, (channels, stride) in detector.features.items():
+        height, width = -(-image_size[0] // stride), -(-image_size[1] // stride)
+        assert predictions.features[name].shape == (2, channels, height, width), name
+
+
+def test_a_plain_transformer_carries_the_same_head() -> None:
+    options = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    detector = make_detector(backbone=build_from_config("dinov2", options))
+    assert detector.features["backbone_14"] == (16, 14)
+    predictions = detector(make_inputs((64, 96)))
+    assert predictions.responses["depth_m"].shape == (2, len(make_codec().grid))
+
+
+@pytest.mark.parametrize("num_depth_bins", [0, 4])
+def test_an_untrained_network_says_the_mean_depth_and_no_object(num_depth_bins: int) -> None:
+    """The mean is exp(2.5) m at 80 px; four bins of 10 m say 15 m there, and each has half."""
+    inputs = make_inputs()
+    responses = make_detector(num_depth_bins=num_depth_bins)(inputs).responses
+    focal = inputs.projection[:, 0, 0, 0, None]
+    regressed_m = math.exp(2.5)
+    at_reference = (regressed_m + 15) / 2 if num_depth_bins else regressed_m
+    relative = responses["depth_m"] / (at_reference * focal / 80) - 1
+    assert relative.abs().mean() < 0.05
+    probability = responses["class_logits"].sigmoid()
+    assert probability.mean().item() == pytest.approx(0.01, rel=0.1)
+
+
+def test_rays_are_the_tangents_of_the_viewing_directions() -> None:
+    """The point in column 2, row 1 of stride 8 is at pixel (20, 12)."""
+    projection = torch.tensor([[[80.0, 0, 48, 0], [0, 100.0, 30, 0], [0, 0, 1, 0]]])
+    rays = ray_channels(projection, (64, 96), 8)
+    assert rays.shape == (1, 2, 8, 12)
+    torch.testing.assert_close(rays[0, :, 1, 2], torch.tensor([(20 - 48) / 80, (12 - 30) / 100]))
+    assert ray_channels(projection, (70, 100), 8).shape == (1, 2, 9, 13)
+
+
+def test_depth_scales_with_the_focal_length_through_the_whole_network() -> None:
+    """Rays kept alike (cx moves with f), twice the focal length gives twice the depth."""
+    detector = make_detector().eval()
+    with torch.no_grad():
+        for name in ("class_tower", "box_tower"):
+            getattr(detector, name)[0].weight[:, -2:] = 0  # blind to the rays
+    inputs = make_inputs()
+    longer = Inputs(
+        images=inputs.images,
+        projection=inputs.projection * torch.tensor([2.0, 2.0, 1.0])[:, None],
+        bev_from_cam=inputs.bev_from_cam,
+    )
+    near, far = detector(inputs).responses, detector(longer).responses
+    torch.testing.assert_close(far["log_depth"], near["log_depth"])
+    torch.testing.assert_close(far["depth_m"], 2 * near["depth_m"])
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_gradient_reaches_every_parameter(options: dict[str, Any]) -> None:
+    detector = make_detector(**options)
+    responses = detector(make_inputs()).responses
+    torch.stack([value.square().sum() for value in responses.values()]).sum().backward()
+    for name, parameter in detector.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_depth_slope_is_the_derivative_by_the_regression_output(options: dict[str, Any]) -> None:
+    detector = make_detector(**options).eval()
+    if detector.fusion_logit is not None:
+        torch.nn.init.constant_(detector.fusion_logit, 0.7)
+    branch = detector.box_branches.convs["log_depth"]
+    outputs: list[torch.Tensor] = []
+    branch.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    responses = detector(make_inputs(frames=1)).responses
+    gradients = torch.autograd.grad(responses["log_depth"].sum(), outputs)
+    found = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.testing.assert_close(responses["depth_slope"].flatten(), found, rtol=1e-4, atol=1e-5)
+
+
+def test_eval_mode_is_deterministic_and_frames_do_not_mix() -> None:
+    detector = make_detector().eval()
+    inputs = make_inputs(frames=3)
+    first, second = detector(inputs).responses, detector(inputs).responses
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    alone = Inputs(
+        images=inputs.images[1:2],
+        projection=inputs.projection[1:2],
+        bev_from_cam=inputs.bev_from_cam[1:2],
+    )
+    torch.testing.assert_close(detector(alone).responses["depth_m"], first["depth_m"][1:2])
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_low_precision_gives_finite_responses(options: dict[str, Any]) -> None:
+    detector = make_detector(**options)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        responses = detector(make_inputs()).responses
+    assert all(value.isfinite().all() for value in responses.values())
+    assert responses["depth_m"].dtype == torch.float32
+    assert responses["depth_m"].min() >= MIN_DEPTH_M
+    assert responses["depth_m"].max() <= MAX_DEPTH_M
+
+
+def test_branches_exist_only_where_they_are_asked_for() -> None:
+    channels = DenseOutputs(num_classes=2, num_attributes=3).box_channels()
+    assert "log_sigma" not in channels
+    assert "depth_bins" not in channels
+    both = DenseOutputs(
+        num_classes=2, num_attributes=3, num_depth_bins=6, has_uncertainty=True
+    ).box_channels()
+    assert both["log_sigma"] == 1
+    assert both["depth_bins"] == 6
