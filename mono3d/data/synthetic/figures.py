@@ -45,7 +45,7 @@ def pedestrian(size: Size, rng: np.random.Generator) -> list[Mesh]:
     """A standing or walking person; some carry a backpack."""
     length, width, height = size
     shirt, trousers = pick(rng, SHIRTS), pick(rng, TROUSERS)
-    stride = rng.uniform(0.0, 0.3) * length
+    stride = rng.uniform(0.5, 1.0) * (length / 2 - 0.14)
     hip, shoulder = 0.47 * height, 0.83 * height
     leg, arm = 0.13 * width, 0.1 * width
     parts = _head(0.02, (0.86 * height, height), 0.065 * height, rng)

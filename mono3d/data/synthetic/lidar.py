@@ -61,7 +61,12 @@ def scan(world: World, snapshot: Snapshot, rng: np.random.Generator) -> Sweep:
     faces = _first_faces(mesh, turn, position, rays_sensor)
     ranges = ray_depths(world.street.terrain, position, rays)
     on_quad = faces >= 0
-    ranges[on_quad] = _quad_ranges(mesh, faces[on_quad], position, rays[on_quad])
+    to_quads = _quad_ranges(mesh, faces[on_quad], position, rays[on_quad])
+    # What stands on a slope reaches a little into the ground, which is then met first.
+    to_ground = ranges[on_quad]
+    is_buried = (to_ground > 0) & (to_ground < to_quads)
+    ranges[on_quad] = np.where(is_buried, to_ground, to_quads)
+    on_quad[on_quad] = ~is_buried
     kept = (ranges > 0) & (ranges < _MAX_RANGE_M) & (rng.random(len(rays)) > _DROPPED)
     noise = np.clip(rng.normal(0.0, _RANGE_NOISE_M, len(rays)), -0.015, 0.015)
     points = rays_sensor * (ranges + noise)[:, None]

@@ -1,6 +1,7 @@
 """Buildings, trees and lamp posts beside the street: what hides objects and has no label."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,11 +17,19 @@ _FACADES: tuple[Rgb, ...] = (
 _LEAVES: tuple[Rgb, ...] = ((58, 96, 44), (82, 116, 52), (44, 80, 50))
 _TRUNK: Rgb = (84, 66, 50)
 _STREET_END_M = (-80.0, 100.0)
+_BURIED_M = 0.03
 
 
 def build_scenery(street: Street, rng: np.random.Generator) -> Mesh:
     """Buildings, trees and lamp posts along the whole street, in the world frame."""
-    return merge([*_buildings(street, rng), *_roadside(street, rng)])
+    return _cut_at_ground(merge([*_buildings(street, rng), *_roadside(street, rng)]), street)
+
+
+def _cut_at_ground(mesh: Mesh, street: Street) -> Mesh:
+    """Lift what is buried to the surface: the ground is painted behind all quads, hides none."""
+    x, y, z = np.moveaxis(mesh.quads, -1, 0)
+    ground = street.terrain.height(x, y) - _BURIED_M
+    return replace(mesh, quads=np.stack([x, y, np.maximum(z, ground)], axis=-1))
 
 
 def _buildings(street: Street, rng: np.random.Generator) -> Iterator[Mesh]:

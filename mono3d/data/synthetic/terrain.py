@@ -6,7 +6,7 @@ image row does not tell the depth. `Terrain` is a NamedTuple so that compiled co
 """
 
 from functools import cache
-from typing import NamedTuple, no_type_check
+from typing import NamedTuple, TypeVar, no_type_check
 
 import numba
 import numpy as np
@@ -18,6 +18,8 @@ PAVEMENT_M = 4.5
 LINE_M = 0.16
 _NOISE_SIZE = 256
 _SLAB_M = 1.5
+
+Number = TypeVar("Number", float, NDArray[np.float64])
 
 
 class Terrain(NamedTuple):
@@ -51,9 +53,10 @@ class Terrain(NamedTuple):
     paving: float
     green: float
 
-    def height(self, x: float, y: float) -> float:
-        """Height of the ground at a world point."""
-        return self.slope_x * x + self.slope_y * y + 0.5 * self.curve * x * x
+    def height(self, x: Number, y: Number) -> Number:
+        """Height of the ground at a world point, or at many."""
+        level: Number = self.slope_x * x + self.slope_y * y + 0.5 * self.curve * x * x
+        return level
 
     def on_road(self, x: float, side: float) -> tuple[float, float]:
         """World point `side` metres left of the centre line."""

@@ -7,10 +7,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.data_classes import Box, LidarPointCloud
 from nuscenes.utils.geometry_utils import BoxVisibility, points_in_box, view_points
-from numpy.typing import NDArray
 
 from mono3d.data.synthetic.nuscenes_scene import SceneName, write_scene
 from mono3d.data.synthetic.nuscenes_tables import common_tables
