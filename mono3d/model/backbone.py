@@ -1,6 +1,6 @@
 """Image backbones from transformers: ResNet at any width, or any architecture it has."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +22,8 @@ _RESNET_DEPTHS = {
     101: ("bottleneck", [3, 4, 23, 3]),
 }
 
-# A multiple of every usual stride and patch size: 2 to 32, 14, 28.
-_PROBE_PX = 224
+PROBE_PX = 224
+"""Side of the image that networks are probed with: a multiple of every usual stride and patch."""
 
 
 class Backbone(nn.Module):
@@ -35,7 +35,7 @@ class Backbone(nn.Module):
         self.network = network
         self._frozen_norm = frozen_norm
         self.channels: tuple[int, ...] = tuple(cast("Iterable[int]", network.channels))
-        self.strides = self._probe()
+        self.strides = tuple(PROBE_PX // features.shape[-1] for features in self._probe())
 
     def train(self, mode: bool = True) -> "Backbone":
         """Training mode, except for batch norms that are frozen."""
@@ -46,21 +46,24 @@ class Backbone(nn.Module):
                     module.eval()
         return self
 
-    def _probe(self) -> tuple[int, ...]:
-        """Pixels a cell of each map, from one pass over an empty image.
+    def freeze_unused(self, head: Callable[[list[Tensor]], Iterable[Tensor]]) -> None:
+        """Freeze the weights that no output of `head` depends on, and only those.
 
-        Weights that no map depends on (mask tokens, norms behind the last stage) are frozen: DDP
+        A mask token, a norm behind the last stage or of a map that is not read never learn; DDP
         would wait for their gradients.
         """
-        self.eval()
-        maps = self(torch.zeros(1, 3, _PROBE_PX, _PROBE_PX))
-        weights = [weight for weight in self.parameters() if weight.requires_grad]
-        sums = torch.stack([features.sum() for features in maps])
-        gradients = torch.autograd.grad(sums.sum(), weights, allow_unused=True)
+        weights = list(self.parameters())
+        total = torch.stack([output.sum() for output in head(self._probe())]).sum()
+        gradients = torch.autograd.grad(total, weights, allow_unused=True)
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.requires_grad_(gradient is not None)
+
+    def _probe(self) -> list[Tensor]:
+        """Maps of an empty image; leaves no trace in batch norms."""
+        self.eval()
+        maps: list[Tensor] = self(torch.zeros(1, 3, PROBE_PX, PROBE_PX))
         self.train()
-        return tuple(_PROBE_PX // features.shape[-1] for features in maps)
+        return maps
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n _ _ _"]]:
         """Feature maps of normalised images."""

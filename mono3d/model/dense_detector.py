@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mono3d.codec.depth import MAX_DEPTH_M, MIN_DEPTH_M, LogDepthCodec, uniform_bin_centers
 from mono3d.codec.points import level_size
 from mono3d.geometry.camera import focal_px
-from mono3d.model.backbone import Backbone, ImageNormalisation
+from mono3d.model.backbone import PROBE_PX, Backbone, ImageNormalisation
 from mono3d.model.heads import FOCAL_PRIOR, Branches, conv_tower, join_levels
 from mono3d.model.neck import FeaturePyramid
 from mono3d.structures import Inputs, Predictions
@@ -85,6 +85,7 @@ class DenseDetector(nn.Module):
         self.neck = FeaturePyramid(
             backbone.channels, backbone.strides, strides=strides, channels=channels
         )
+        backbone.freeze_unused(lambda maps: self.neck(maps, (PROBE_PX, PROBE_PX)))
         self.class_tower = conv_tower(channels + RAY_CHANNELS, channels, tower_depth)
         self.box_tower = conv_tower(channels + RAY_CHANNELS, channels, tower_depth)
         self.class_branches = Branches(

@@ -13,6 +13,11 @@ from mono3d.structures import Inputs
 from tests.support.detectors import NUM_ATTRIBUTES, make_detector
 from tests.support.frames import IMAGE_SIZE, NUM_CLASSES, make_codec
 
+TINY: dict[str, dict[str, Any]] = {
+    "convnextv2": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
+    "dinov2": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "swin": {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]},
+}
 OPTIONS = {
     "plain": {},
     "bins": {"num_depth_bins": 4},
@@ -67,9 +72,18 @@ def test_features_are_what_is_declared(image_size: tuple[int, int]) -> None:
         assert predictions.features[name].shape == (2, channels, height, width), name
 
 
+@pytest.mark.parametrize("model_type", TINY)
+def test_every_weight_of_any_backbone_that_learns_gets_a_gradient(model_type: str) -> None:
+    detector = make_detector(backbone=build_from_config(model_type, TINY[model_type]))
+    responses = detector(make_inputs()).responses
+    torch.stack([value.square().sum() for value in responses.values()]).sum().backward()
+    learning = {n: p.grad for n, p in detector.named_parameters() if p.requires_grad}
+    assert len(learning) > 40
+    assert [name for name, gradient in learning.items() if gradient is None] == []
+
+
 def test_a_plain_transformer_carries_the_same_head() -> None:
-    options = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    detector = make_detector(backbone=build_from_config("dinov2", options))
+    detector = make_detector(backbone=build_from_config("dinov2", TINY["dinov2"]))
     assert detector.features["backbone_14"] == (16, 14)
     predictions = detector(make_inputs((64, 96)))
     assert predictions.responses["depth_m"].shape == (2, len(make_codec().grid))

@@ -23,9 +23,18 @@ def test_one_map_a_stride_whatever_comes_in(in_strides: tuple[int, ...]) -> None
     ]  # fmt: skip
 
 
-def test_a_level_starts_from_the_map_nearest_to_its_stride() -> None:
+def test_a_level_starts_from_the_map_nearest_to_its_stride_of_two_the_deeper() -> None:
     neck = FeaturePyramid([4, 5, 6], (4, 8, 32), strides=(8, 16, 64), channels=3)
-    assert [conv.in_channels for conv in neck.lateral] == [5, 5, 6]
+    assert [conv.in_channels for conv in neck.lateral] == [5, 6, 6]
+
+
+def test_maps_coarser_than_every_level_pass_their_context_down() -> None:
+    neck = FeaturePyramid([4, 5, 6], (8, 16, 32), strides=(8,), channels=3)
+    maps = [m.requires_grad_() for m in maps_of((64, 64), (8, 16, 32))]
+    (level,) = neck(maps, (64, 64))
+    assert level.shape == (2, 3, 8, 8)
+    for gradient in torch.autograd.grad(level.sum(), maps):
+        assert gradient.abs().sum() > 0
 
 
 def test_the_finest_level_sees_the_coarsest_map_and_not_the_reverse() -> None:
