@@ -122,7 +122,7 @@ def shade(camera, backdrop, buffers, colors, image):
                 red += num_open * behind[0]
                 green += num_open * behind[1]
                 blue += num_open * behind[2]
-            i, j = (37 * row + start_i) & mask, (59 * column + start_j) & mask
+            i, j = (157 * row + start_i) & mask, (99 * column + start_j) & mask
             speck = 0.5 + light.grain * noise[i, j]
             image[row, column, 0] = _to_byte(blue, speck)
             image[row, column, 1] = _to_byte(green, speck)
