@@ -1,8 +1,10 @@
 """Recipe YAML and dotted overrides → RunConfig, and back."""
 
+import copy
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -13,6 +15,17 @@ from pydantic import BaseModel, ValidationError
 
 from mono3d.config.schema import RunConfig
 from mono3d.errors import ConfigError
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """YAML as people mean it: 3e-4 is a number, also without a decimal point."""
+
+
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
 
 RECIPES = resources.files("mono3d") / "recipes"
 
@@ -25,11 +38,11 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a recipe, apply `path=value` overrides in order, and check the whole.
+    """Read a recipe, apply `path=value` overrides, and check the whole.
 
     Args:
         recipe: Name of a shipped recipe, or path of a YAML file.
-        overrides: `optim.lr=3e-4`; values are YAML. Setting `x.kind` resets the section x.
+        overrides: `optim.lr=3e-4`; values are YAML.
 
     Raises:
         ConfigError: One line that names the key, the value and the rule.
@@ -49,7 +62,7 @@ def read_recipe(recipe: str) -> dict[str, Any]:
         shipped = ", ".join(recipe_names())
         raise ConfigError(f"recipe {recipe!r}: neither a file nor a shipped recipe ({shipped})")
     try:
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, _YamlLoader)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"recipe {recipe}: not valid YAML: {' '.join(str(error).split())}"
@@ -62,12 +75,12 @@ def read_recipe(recipe: str) -> dict[str, Any]:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """`path=value` to path and YAML value; 3e-4 is a number, as people mean it."""
+    """`path=value` to path and YAML value."""
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise ConfigError(f"override {text!r}: must be PATH=VALUE, such as optim.lr=3e-4")
     try:
-        return path, yaml.safe_load(value)
+        return path, yaml.load(value, _YamlLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"override {text!r}: the value is not valid YAML") from error
 
@@ -75,9 +88,13 @@ def parse_override(text: str) -> tuple[str, Any]:
 def apply_overrides(
     tree: Mapping[str, Any], overrides: Iterable[tuple[str, Any]]
 ) -> dict[str, Any]:
-    """A new tree with dotted paths set; the one function for command line, search and tests."""
-    result: dict[str, Any] = json.loads(json.dumps(tree))
-    for path, value in overrides:
+    """A new tree with dotted paths set; the one function for command line, search and tests.
+
+    Another `x.kind` resets the section x. Kinds are set first, outer ones before inner ones, so
+    the order in which overrides are given does not matter.
+    """
+    result: dict[str, Any] = copy.deepcopy(dict(tree))
+    for path, value in sorted(overrides, key=lambda item: _kinds_first(item[0])):
         *parents, leaf = path.split(".")
         node = result
         for parent in parents:
@@ -88,6 +105,12 @@ def apply_overrides(
             node.clear()
         node[leaf] = value
     return result
+
+
+def _kinds_first(path: str) -> tuple[bool, int]:
+    *parents, leaf = path.split(".")
+    is_kind = leaf == "kind"
+    return not is_kind, len(parents) if is_kind else 0
 
 
 def parse(tree: Mapping[str, Any], *, source: str) -> RunConfig:

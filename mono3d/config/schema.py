@@ -21,6 +21,19 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_kinds(cls, values: Any) -> Any:
+        """A choice without `kind` is of its default kind: `optim.lr=3e-4` needs no more."""
+        if not isinstance(values, dict):
+            return values
+        filled = dict(values)
+        for name, field in cls.model_fields.items():
+            kind = getattr(field.default, "kind", None)
+            if kind is not None and isinstance(values.get(name), dict):
+                filled[name] = {"kind": kind, **values[name]}
+        return filled
+
 
 class NuScenesData(Section):
     """A folder in nuScenes' format, real or synthetic."""
@@ -311,7 +324,7 @@ class RunConfig(Section):
     """A complete run."""
 
     data: DataConfig
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     input: InputConfig = InputConfig()
     model: ModelConfig = DenseModel()
     loss: LossConfig = LossConfig()
@@ -327,6 +340,8 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _agree(self) -> "RunConfig":
         """Settings of different sections that need each other."""
+        if self.model.num_depth_bins == 1:
+            raise ValueError("model.num_depth_bins=1: must be 0 (none) or at least 2")
         if self.loss.depth_loss == "laplace" and not self.model.has_uncertainty:
             raise ValueError("loss.depth_loss=laplace needs model.has_uncertainty=true")
         if self.model.has_uncertainty and self.loss.depth_loss != "laplace":

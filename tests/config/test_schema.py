@@ -1,0 +1,42 @@
+"""The schema repeats names of lower layers, which it may not import; here they are compared."""
+
+import pytest
+from pydantic import ValidationError
+
+from mono3d.codec.nuscenes_names import CAMERAS, DETECTION_CLASSES
+from mono3d.config.schema import (
+    NUSCENES_CAMERAS,
+    NUSCENES_CLASSES,
+    GmmMiningConfig,
+    LossConfig,
+    RunConfig,
+)
+from mono3d.objectives.detection import LossWeights
+from mono3d.objectives.mining.gmm import GmmMining
+
+
+def test_names_are_those_of_the_codec() -> None:
+    assert NUSCENES_CLASSES == DETECTION_CLASSES
+    assert NUSCENES_CAMERAS == CAMERAS
+
+
+def test_defaults_of_mining_are_the_strategy_s() -> None:
+    defaults = GmmMiningConfig().model_dump(exclude={"kind"})
+    assert GmmMining(**defaults) == GmmMining()
+
+
+def test_every_loss_factor_is_in_the_config() -> None:
+    factors = LossConfig().model_dump(exclude={"depth_loss"})
+    assert LossWeights(**factors) == LossWeights()
+
+
+def test_a_run_is_frozen() -> None:
+    config = RunConfig.model_validate({"data": {"root": "folder"}})
+    with pytest.raises(ValidationError, match="frozen"):
+        config.seed = 3  # type: ignore[misc]
+
+
+def test_docstrings_under_fields_become_descriptions() -> None:
+    description = GmmMiningConfig.model_fields["sharpness"].description
+    assert description is not None
+    assert description.startswith("Depth error, in typical errors")
