@@ -30,7 +30,7 @@ def distribute(state: TrainState, loader: BatchLoader) -> None:
     state.module = DistributedDataParallel(
         state.train_module,
         device_ids=[state.device] if state.device.type == "cuda" else None,
-        broadcast_buffers=False,
+        forward_sync_buffers=False,
     )
     _settle_buckets(state, to_device(next(loader.epoch(0)), state.device))
 

@@ -1,13 +1,19 @@
 """A detector small enough to train in a test, with all that makes resuming hard switched on."""
 
 import hashlib
-from collections.abc import Mapping
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mono3d.config.load import apply_overrides, parse
 from mono3d.config.schema import RunConfig
+from mono3d.data.loaders import BatchLoader
+from mono3d.structures import Batch
 from mono3d.training.assembly import build_loader, build_plan
 from mono3d.training.optimiser_state import optimiser_tensors
 from mono3d.training.parts import Place, RunParts, build_state, run_facts
@@ -86,3 +92,38 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensors[name].detach().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+class DyingLoader(BatchLoader):
+    """A loader whose process is killed, once, before it hands out a batch."""
+
+    def __init__(self, loader: BatchLoader, *, epoch: int, batch: int, flag: Path) -> None:
+        self._loader = loader
+        self._epoch = epoch
+        self._batch = batch
+        self._flag = flag
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self._loader.batches_per_epoch
+
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        for number, batch in enumerate(self._loader.epoch(epoch, first_batch), first_batch):
+            if (epoch, number) == (self._epoch, self._batch) and not self._flag.exists():
+                self._flag.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
+
+
+@dataclass(frozen=True)
+class PartsThatDieOnce:
+    """`tiny_parts`, but one rank is killed in the middle of the second epoch."""
+
+    flag: Path
+    rank: int = 1
+
+    def __call__(self, config: RunConfig, place: Place) -> RunParts:
+        parts = tiny_parts(config, place)
+        if place.rank != self.rank:
+            return parts
+        return replace(parts, loader=DyingLoader(parts.loader, epoch=1, batch=6, flag=self.flag))

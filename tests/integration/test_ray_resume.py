@@ -1,0 +1,193 @@
+"""Runs on Ray that lose a worker or the process that started them, and end as if nothing were."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mono3d.config.schema import ClusterConfig, RunConfig
+from mono3d.errors import ConfigError, ServiceError
+from mono3d.storage.location import exists, join, read_bytes
+from mono3d.storage.s3 import ensure_bucket
+from mono3d.training.checkpoint import verify
+from mono3d.training.launch import launch
+from mono3d.training.parts import Place, RunParts
+from mono3d.training.progress import NoDisplay, Progress
+from mono3d.training.ray_session import ray_session
+from mono3d.training.run_record import RunResult
+from mono3d.training.tracking import tracked_run
+from tests.support.training import PartsThatDieOnce, tiny_config, tiny_parts
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ray,
+    pytest.mark.timeout(900),
+    # Ray Data, which Ray Train sets up, warns of its own settings.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+WORKERS = 3
+STEPS = 8
+RESULTS = ("model.safetensors", "ema.safetensors", "optimiser.safetensors")
+
+
+def config_at(storage: str, **overrides: object) -> RunConfig:
+    """Two epochs of four steps; the kill comes in step 8, the last checkpoint is that of step 6."""
+    return tiny_config(
+        cluster__storage=storage,
+        cluster__workers=WORKERS,
+        checkpoint__every_steps=2,
+        checkpoint__metric="val/score",
+        train__log_every_steps=1,
+        **overrides,
+    )
+
+
+class Lines(NoDisplay):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.steps: list[int] = []
+
+    def update(self, progress: Progress) -> None:
+        self.steps.append(progress.step)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.fixture(scope="module")
+def cluster(stack: dict[str, str]) -> Iterator[None]:
+    """One Ray for all tests of this module, started where both servers are known."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in stack.items():
+            patch.setenv(name, value)
+        with ray_session(ClusterConfig(workers=WORKERS), has_dashboard=False):
+            yield
+
+
+@pytest.fixture(scope="module")
+def whole(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """An uninterrupted run."""
+    storage = tmp_path_factory.mktemp("runs")
+    sink = Lines()
+    result = launch(config_at(str(storage)), name="whole", sink=sink, build=parts_without_secrets)
+    assert sink.steps[-1] == STEPS
+    assert sink.lines == []
+    return result
+
+
+def parts_without_secrets(config: RunConfig, place: Place) -> RunParts:
+    """Built in a worker, which must not know MLflow."""
+    assert not [name for name in os.environ if name.startswith("MLFLOW")]
+    return tiny_parts(config, place)
+
+
+def written_digests(checkpoint: str) -> dict[str, str]:
+    files = json.loads(read_bytes(join(checkpoint, "manifest.json")))["files"]
+    return {name: files[name]["sha256"] for name in RESULTS}
+
+
+@pytest.mark.services
+def test_a_killed_worker_leaves_no_trace_in_s3_or_mlflow(
+    whole: RunResult, stack_environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ensure_bucket("s3://mono3d-resume")
+    config = config_at("s3://mono3d-resume/runs")
+    sink = Lines()
+    with tracked_run(config, "killed") as tracker:
+        result = launch(
+            config,
+            name="killed",
+            tracker=tracker,
+            sink=sink,
+            build=PartsThatDieOnce(tmp_path / "died"),
+        )
+    assert (tmp_path / "died").exists()
+    assert any(line.startswith("worker 1 failed") for line in sink.lines)
+    assert "resumed at step 6" in sink.lines
+    assert result.last_checkpoint == "s3://mono3d-resume/runs/killed/checkpoints/step_00000008"
+    assert written_digests(result.last_checkpoint) == written_digests(whole.last_checkpoint)
+    verify(result.last_checkpoint)
+    assert result.metrics == whole.metrics
+    assert result.run_id is not None
+    assert steps_in_mlflow(result.run_id, "loss/total") == list(range(1, STEPS + 1))
+    assert steps_in_mlflow(result.run_id, "val/score") == [4, 8]
+
+
+def steps_in_mlflow(run_id: str, metric: str) -> list[int]:
+    from mlflow import MlflowClient
+
+    return [entry.step for entry in MlflowClient().get_metric_history(run_id, metric)]
+
+
+def test_only_the_best_and_the_last_checkpoint_are_kept(whole: RunResult) -> None:
+    folder = Path(whole.last_checkpoint).parent
+    assert sorted(path.name for path in folder.iterdir()) == ["step_00000004", "step_00000008"]
+    assert whole.best_checkpoint in {str(path) for path in folder.iterdir()}
+
+
+def test_the_same_name_with_another_config_is_refused(whole: RunResult) -> None:
+    storage = str(Path(whole.last_checkpoint).parents[2])
+    with pytest.raises(ConfigError, match=r"^optim.lr=0.1: the run in .*/whole has 0.0002; "):
+        launch(config_at(storage, optim__lr=0.1), name="whole", build=tiny_parts)
+
+
+def refuse(config: RunConfig, place: Place) -> RunParts:
+    raise ConfigError("data.root=x: no such folder")
+
+
+def fail(config: RunConfig, place: Place) -> RunParts:
+    raise RuntimeError("out of luck\nat line 2")
+
+
+def test_what_the_user_must_mend_is_said_at_once(cluster: None, tmp_path: Path) -> None:
+    sink = Lines()
+    with pytest.raises(ConfigError, match=r"^data.root=x: no such folder$"):
+        launch(config_at(str(tmp_path)), name="a", sink=sink, build=refuse)
+    assert sink.lines == []
+
+
+def test_a_run_that_fails_too_often_ends_in_one_line(cluster: None, tmp_path: Path) -> None:
+    config = config_at(str(tmp_path), cluster__max_failures=0)
+    with pytest.raises(ServiceError, match="training failed: RuntimeError: out of luck; the same"):
+        launch(config, name="a", build=fail)
+
+
+def test_the_same_command_goes_on_after_its_process_was_killed(
+    whole: RunResult, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "tests.support.launch_tiny", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    snapshot = tmp_path / "runs" / "tiny" / "checkpoint_manager_snapshot.json"
+    wait_until_exists(snapshot, first)
+    first.send_signal(signal.SIGKILL)
+    first.wait(30)
+    if first.stdout is not None:
+        first.stdout.close()
+    assert not exists(snapshot.parent / "result.json")
+
+    again = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=400
+    )
+    lines = again.stdout.splitlines()
+    assert any(line.startswith("resumed at step ") for line in lines)
+    assert written_digests(lines[-1]) == written_digests(whole.last_checkpoint)
+
+
+def wait_until_exists(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline_s = time.monotonic() + 300
+    while not path.exists() and time.monotonic() < deadline_s:
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert path.exists()
