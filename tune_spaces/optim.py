@@ -1,8 +1,7 @@
 """Which learning rate, decay and schedule suit a recipe? 30 trials; the first search to make.
 
 Define by run, with Optuna's own trial. Names of suggestions are config paths; what `space` returns
-is the same for every trial and is set first. A `kind` comes before the other keys of its section,
-since setting it resets the section.
+is the same for every trial.
 """
 
 from optuna import Trial
