@@ -6,7 +6,7 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from mono3d.config.load import flatten, parse
@@ -113,13 +113,10 @@ def _stored_config(path: str) -> RunConfig:
 
 def _check_same(stored: RunConfig, config: RunConfig, location: str) -> None:
     before, now = flatten(stored), flatten(config)
-    for key in _sorted_keys(before, now):
-        if key not in _MAY_DIFFER and before.get(key) != now.get(key):
+    for key in sorted((before.keys() | now.keys()) - _MAY_DIFFER):
+        was, wanted = before.get(key, "nothing"), now.get(key, "nothing")
+        if was != wanted:
             raise ConfigError(
-                f"{key}={now.get(key)}: the run in {location} has {before.get(key)}; "
+                f"{key}={wanted}: the run in {location} has {was}; "
                 "take another run name, or the old value to go on with it"
             )
-
-
-def _sorted_keys(*configs: Iterable[str]) -> list[str]:
-    return sorted({key for config in configs for key in config})

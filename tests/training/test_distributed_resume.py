@@ -15,7 +15,7 @@ import torch.distributed as dist
 from mono3d.tracking.spool import Spool
 from mono3d.tracking.tracker import MetricRecord
 from mono3d.training.checkpoint import first_whole, load_checkpoint, read_metadata
-from mono3d.training.distributed import distribute
+from mono3d.training.distributed import distribute, share_buffers
 from mono3d.training.local import LocalKeeper
 from mono3d.training.loop import fit
 from mono3d.training.parts import Place, RunParts
@@ -79,8 +79,10 @@ def train_rank(rank: int, folder: Path, attempt: int, dies_at: int | None) -> No
     dist.barrier()
     observer = recorder(folder, parts) if rank == 0 else Follower(dies_at if rank == 1 else None)
     fit(parts.state, parts.loader, parts.plan, evaluate=parts.evaluate, observer=observer)
-    learnt = state_digests(parts.state)["optimiser"]
-    (folder / f"rank-{rank}.json").write_text(json.dumps({"optimiser": learnt}))
+    share_buffers(parts.state)
+    digests = state_digests(parts.state)
+    held = {name: digests[name] for name in ("ema", "optimiser")}
+    (folder / f"rank-{rank}.json").write_text(json.dumps(held))
     dist.destroy_process_group()
 
 
@@ -119,5 +121,6 @@ def test_a_killed_run_ends_bit_identical_to_an_uninterrupted_one(tmp_path: Path)
 
     assert run(killed, attempt=2) == [0, 0, 0]
     assert written_digests(killed) == written_digests(whole)
-    learnt = {path.read_text() for path in tmp_path.glob("*/rank-*.json")}
-    assert len(learnt) == 1, "all ranks of both runs hold the same optimiser state"
+    held = [path.read_text() for path in tmp_path.glob("*/rank-*.json")]
+    assert len(held) == 2 * WORLD_SIZE
+    assert len(set(held)) == 1, "all ranks of both runs hold the same averages and optimiser state"

@@ -1,0 +1,13 @@
+from mono3d.training.mailbox import Mailbox
+from mono3d.training.progress import Progress
+
+
+def test_messages_are_taken_once_in_their_order() -> None:
+    mailbox = Mailbox()
+    step = Progress(step=1, total_steps=2, epoch=0)
+    mailbox.put("first")
+    mailbox.put(step)
+    assert mailbox.take() == ["first", step]
+    assert mailbox.take() == []
+    mailbox.put("later")
+    assert mailbox.take() == ["later"]
