@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from mono3d.geometry.angles import wrap
+from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.camera import affine_projection
 from mono3d.structures import Boxes3D, Frame
 
@@ -24,7 +25,8 @@ class ColourJitter:
 def fit_to_size(frame: Frame, image_size: tuple[int, int]) -> Frame:
     """Resize to the wanted width and keep the lowest rows: what lies above is mostly sky.
 
-    An image that is too low after resizing gets black rows below.
+    An image that is too low after resizing gets black rows below. Labelled boxes that are cut away
+    with the rows above leave their camera.
 
     Args:
         frame: Of any image size.
@@ -44,11 +46,17 @@ def fit_to_size(frame: Frame, image_size: tuple[int, int]) -> Frame:
         [[scale, 0, (scale - 1) / 2], [0, vertical, (vertical - 1) / 2 - top]],
         dtype=frame.projection.dtype,
     )
-    return replace(
-        frame,
-        images=images,
-        projection=affine_projection(frame.projection, affine),
-    )
+    projection = affine_projection(frame.projection, affine)
+    boxes_cam = frame.boxes_cam
+    if boxes_cam is not None and top > 0:
+        cameras = zip(boxes_cam, projection, strict=True)
+        boxes_cam = tuple(_in_view(boxes, camera, image_size) for boxes, camera in cameras)
+    return replace(frame, images=images, projection=projection, boxes_cam=boxes_cam)
+
+
+def _in_view(boxes: Boxes3D, projection: Tensor, image_size: tuple[int, int]) -> Boxes3D:
+    corners = corners_cam(boxes.centers, boxes.dims_hwl, boxes.yaw)
+    return boxes.select(hull_2d(corners, projection, image_size)[1])
 
 
 def _fit(image: UInt8[Tensor, "3 h w"], size: tuple[int, int], resized_height: int) -> Tensor:
@@ -105,8 +113,8 @@ def jitter_colour(frame: Frame, jitter: ColourJitter, generator: torch.Generator
     shift, stretch = (2 * torch.rand(2, generator=generator) - 1).tolist()
     levels = np.arange(256, dtype=np.float32)
     table = (levels - 128) * (1 + jitter.contrast * stretch) + 128 + 255 * jitter.brightness * shift
-    lookup = torch.from_numpy(table.clip(0, 255).astype(np.uint8))
-    return replace(frame, images=lookup[frame.images.long()])
+    lookup = table.clip(0, 255).astype(np.uint8)
+    return replace(frame, images=torch.from_numpy(lookup[frame.images.numpy()]))
 
 
 @dataclass(frozen=True, kw_only=True)

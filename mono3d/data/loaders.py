@@ -4,9 +4,10 @@ All randomness is a function of (seed, epoch, index): a resumed run sees what it
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from mono3d.data.augment import Augmentation, fit_to_size
 from mono3d.data.lidar import depth_map
 from mono3d.data.sampling import FrameDataset, Sampling
+from mono3d.errors import DataError, Mono3dError
 from mono3d.structures import Batch, Boxes3D, Frame, Positives, map_tensors
 
 EncodePositives = Callable[[Boxes3D, Float[Tensor, "3 4"]], Positives]
-_SEED_STRIDE = 1_000_003
 T = TypeVar("T", Boxes3D, Positives)
 
 
@@ -34,7 +35,7 @@ class Preparation:
     with_depth_input: bool = False
     """Project the LiDAR points into a depth map for a teacher."""
     max_objects: int = 64
-    """Slots for labelled boxes of one camera; further ones are dropped, the farthest first."""
+    """Slots for labelled boxes of one camera, and of the moment; the farthest ones are dropped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +48,25 @@ class PreparedFrame:
 
 
 def prepare(frame: Frame, how: Preparation, generator: torch.Generator) -> PreparedFrame:
-    """Augment, bring to size, encode: the whole work of a loader process on one frame."""
+    """Augment, bring to size, encode: the whole work of a loader process on one frame.
+
+    Raises:
+        DataError: A depth input is wanted, but the frame has no LiDAR points.
+    """
     frame = fit_to_size(frame, how.image_size)
     if how.augmentation is not None:
         frame = how.augmentation(frame, generator)
-    boxes_cam = frame.boxes_cam or tuple(Boxes3D.empty() for _ in frame.images)
-    boxes_cam = tuple(_nearest(boxes, how.max_objects) for boxes in boxes_cam)
-    positives = tuple(
-        how.encode(boxes, projection)
-        for boxes, projection in zip(boxes_cam, frame.projection, strict=True)
-    )
-    labelled = frame.boxes_cam is not None
-    depth_input = _depth_input(frame, how) if how.with_depth_input else None
+    if frame.boxes_cam is not None and frame.boxes_bev is not None:
+        frame = replace(
+            frame,
+            boxes_cam=tuple(_nearest(boxes, how.max_objects) for boxes in frame.boxes_cam),
+            boxes_bev=_nearest(frame.boxes_bev, how.max_objects),
+        )
+    cameras = zip(_boxes_of_cameras(frame), frame.projection, strict=True)
     return PreparedFrame(
-        frame=_with_boxes(frame, boxes_cam) if labelled else frame,
-        positives=positives,
-        depth_input=depth_input,
+        frame=frame,
+        positives=tuple(how.encode(boxes, projection) for boxes, projection in cameras),
+        depth_input=_depth_input(frame, how) if how.with_depth_input else None,
     )
 
 
@@ -72,14 +76,15 @@ def _nearest(boxes: Boxes3D, count: int) -> Boxes3D:
     return boxes.select(boxes.centers.norm(dim=-1).argsort()[:count])
 
 
-def _with_boxes(frame: Frame, boxes_cam: tuple[Boxes3D, ...]) -> Frame:
-    values = {f.name: getattr(frame, f.name) for f in fields(frame)}
-    return Frame(**(values | {"boxes_cam": boxes_cam}))
+def _boxes_of_cameras(frame: Frame) -> tuple[Boxes3D, ...]:
+    if frame.boxes_cam is None:
+        return (Boxes3D.empty(),) * len(frame.images)
+    return frame.boxes_cam
 
 
 def _depth_input(frame: Frame, how: Preparation) -> Float[Tensor, "v 1 h w"]:
     if frame.points is None:
-        raise ValueError(f"frame {frame.frame_id}: depth input wanted, but it has no LiDAR points")
+        raise DataError(f"frame {frame.frame_id}: depth input wanted, but it has no LiDAR points")
     cameras = zip(frame.bev_from_cam, frame.projection, strict=True)
     return torch.stack([depth_map(frame.points, pose, p, how.image_size) for pose, p in cameras])
 
@@ -96,8 +101,8 @@ class PreparedDataset(Dataset[PreparedFrame]):
     def __getitem__(self, key: tuple[int, int]) -> PreparedFrame:
         """One frame with the augmentation that belongs to this epoch."""
         epoch, index = key
-        generator = torch.Generator()
-        generator.manual_seed((self._seed * _SEED_STRIDE + epoch) * _SEED_STRIDE + index)
+        words = np.random.SeedSequence([self._seed, epoch, index]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(words[0]))
         return prepare(self._dataset[index], self._preparation, generator)
 
 
@@ -126,7 +131,7 @@ class BatchLoader:
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         """Batches of an epoch, from one in its middle on."""
         keys = self._sampling.batches(epoch, first_batch)
-        return iter(_loader(self._prepared, keys, self._num_workers, self._max_objects))
+        return _load(self._prepared, keys, self._num_workers, self._max_objects)
 
 
 def evaluation_batches(
@@ -142,19 +147,34 @@ def evaluation_batches(
         [(0, i) for i in indices[s : s + batch_size]] for s in range(0, len(indices), batch_size)
     ]
     prepared = PreparedDataset(dataset, preparation, seed=0)
-    return iter(_loader(prepared, keys, num_workers, preparation.max_objects))
+    return _load(prepared, keys, num_workers, preparation.max_objects)
 
 
-def _loader(
+def _load(
     prepared: PreparedDataset, keys: list[list[tuple[int, int]]], num_workers: int, max_objects: int
-) -> DataLoader[PreparedFrame]:
-    return DataLoader(
+) -> Iterator[Batch]:
+    loader = DataLoader(
         prepared,
         batch_sampler=keys,
         collate_fn=_Collate(max_objects),
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
     )
+    failure: Mono3dError | None = None
+    try:
+        yield from loader
+    except Mono3dError as error:
+        failure = type(error)(_own_line(error))
+    if failure is not None:
+        # Not from the original error, which would keep the loader's processes alive.
+        raise failure
+
+
+def _own_line(error: Mono3dError) -> str:
+    """The error's text, without the traceback that comes with it from a loader process."""
+    kind = type(error)
+    before, _, line = str(error).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")
+    return line.strip() if before else str(error)
 
 
 @dataclass(frozen=True)
@@ -166,7 +186,15 @@ class _Collate:
 
 
 def collate(prepared: Sequence[PreparedFrame], max_objects: int) -> Batch:
-    """Stack prepared frames; boxes are padded to `max_objects`, points joined with offsets."""
+    """Stack prepared frames.
+
+    Boxes are padded to `max_objects`, points joined with offsets; points and depth inputs are in
+    the batch where all its frames have them.
+
+    Args:
+        prepared: Of one image size and number of cameras, at most `max_objects` boxes each.
+        max_objects: Slots.
+    """
     frames = [item.frame for item in prepared]
     has_points = all(frame.points is not None for frame in frames)
     points = [frame.points for frame in frames if frame.points is not None]
@@ -183,24 +211,23 @@ def collate(prepared: Sequence[PreparedFrame], max_objects: int) -> Batch:
         depth_input=torch.stack(depth) if has_depth else None,
         has_labels=torch.tensor([frame.boxes_bev is not None for frame in frames]),
         boxes_cam=_stack([_stack_cameras(frame, max_objects) for frame in frames]),
-        boxes_bev=_stack(
-            [_padded(frame.boxes_bev or Boxes3D.empty(), max_objects) for frame in frames]
-        ),
+        boxes_bev=_stack([_padded(_boxes_of_moment(frame), max_objects) for frame in frames]),
         positives=_stack([_stack(list(item.positives)) for item in prepared]),
     )
 
 
 def _stack_cameras(frame: Frame, max_objects: int) -> Boxes3D:
-    boxes = frame.boxes_cam or tuple(Boxes3D.empty() for _ in frame.images)
-    return _stack([_padded(one, max_objects) for one in boxes])
+    return _stack([_padded(boxes, max_objects) for boxes in _boxes_of_cameras(frame)])
+
+
+def _boxes_of_moment(frame: Frame) -> Boxes3D:
+    return Boxes3D.empty() if frame.boxes_bev is None else frame.boxes_bev
 
 
 def _padded(boxes: Boxes3D, slots: int) -> Boxes3D:
-    """Zeros (False) after the last box; further ones than `slots` are cut."""
-    count = min(len(boxes), slots)
-    return map_tensors(
-        boxes, lambda t: pad(t[:count], (*[0] * (2 * (t.dim() - 1)), 0, slots - count))
-    )
+    """Zeros (False) after the last box."""
+    free = slots - len(boxes)
+    return map_tensors(boxes, lambda t: pad(t, (*[0] * (2 * (t.dim() - 1)), 0, free)))
 
 
 def _stack(items: Sequence[T]) -> T:

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int64
 
+from mono3d.errors import DataError
 from mono3d.structures import Frame
 
 
@@ -47,6 +48,9 @@ def class_balanced_shares(
     A class in a share f of the frames repeats its frames sqrt(threshold / f) times, at least once;
     a frame follows its rarest class. Frames without objects get `empty_share`.
 
+    Raises:
+        DataError: No frame would ever be drawn.
+
     Source: repeat-factor sampling, Gupta et al., LVIS, CVPR 2019 (arXiv:1908.03195), section 4.
     """
     present = np.zeros((len(dataset), num_classes), dtype=bool)
@@ -55,7 +59,10 @@ def class_balanced_shares(
     frequency = present.mean(axis=0).clip(min=1 / max(len(dataset), 1))
     factors = np.maximum(1.0, np.sqrt(threshold / frequency))
     shares = np.where(present, factors, 0.0).max(axis=1, initial=0.0)
-    return np.where(present.any(axis=1), shares, empty_share)
+    shares = np.where(present.any(axis=1), shares, empty_share)
+    if not shares.any():
+        raise DataError("no frame holds an object of the classes, and empty frames are not drawn")
+    return shares
 
 
 def epoch_order(

@@ -1,0 +1,211 @@
+"""Preparation, padding and loading: what a batch holds, and that it depends on nothing else."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mono3d.data.augment import Augmentation, ColourJitter
+from mono3d.data.loaders import BatchLoader, Preparation, collate, evaluation_batches, prepare
+from mono3d.data.sampling import Sampling
+from mono3d.errors import DataError
+from mono3d.structures import Batch, Frame, map_tensors
+from tests.support.frames import FramesInMemory, make_batch, make_codec, surround_frame
+
+CODEC = make_codec()
+
+
+def preparation(**changes: Any) -> Preparation:
+    plain = Preparation(image_size=CODEC.image_size, encode=CODEC.positives, max_objects=8)
+    return replace(plain, **changes)
+
+
+def all_tensors(batch: Batch) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(batch, note)
+    return found
+
+
+def assert_same_batch(one: Batch, other: Batch) -> None:
+    assert one.frame_ids == other.frame_ids
+    for a, b in zip(all_tensors(one), all_tensors(other), strict=True):
+        assert torch.equal(a, b)
+
+
+def loader(num_workers: int = 0, dataset: Any = None, **changes: Any) -> BatchLoader:
+    dataset = dataset or FramesInMemory(14)
+    how = preparation(augmentation=Augmentation(colour=ColourJitter()))
+    sampling = Sampling(num_frames=len(dataset), batch_size=3, epoch_frames=14, seed=5)
+    return BatchLoader(dataset, how, replace(sampling, **changes), num_workers=num_workers)
+
+
+def test_points_of_all_frames_are_joined_with_offsets() -> None:
+    frames = [surround_frame(seed) for seed in range(3)]
+    frames[1] = replace(frames[1], points=torch.zeros(0, 4))
+    batch = make_batch(frames, CODEC)
+    assert batch.points is not None
+    assert batch.point_offsets is not None
+    assert batch.point_offsets.tolist() == [0, 240, 240, 480]
+    for i, frame in enumerate(frames):
+        start, end = batch.point_offsets[i : i + 2].tolist()
+        assert frame.points is not None
+        assert torch.equal(batch.points[start:end], frame.points)
+
+
+def test_a_frame_without_points_leaves_the_batch_without_them() -> None:
+    frames = [surround_frame(0), replace(surround_frame(1), points=None)]
+    batch = make_batch(frames, CODEC)
+    assert batch.points is None
+    assert batch.point_offsets is None
+    assert batch.depth_input is None
+
+
+def test_boxes_are_padded_with_zeros_that_are_not_valid() -> None:
+    frame = surround_frame(0)
+    assert frame.boxes_cam is not None
+    batch = make_batch([frame], CODEC, max_objects=20)
+    counts = [len(boxes) for boxes in frame.boxes_cam]
+    assert batch.boxes_cam.valid.sum(-1).tolist() == [counts]
+    assert batch.boxes_bev.valid.sum(-1).tolist() == [12]
+    for boxes in (batch.boxes_cam, batch.boxes_bev):
+        for field in fields(boxes):
+            padding = getattr(boxes, field.name)[~boxes.valid]
+            assert padding.eq(0).all(), field.name
+    for camera, boxes in enumerate(frame.boxes_cam):
+        assert torch.equal(batch.boxes_cam.centers[0, camera, : len(boxes)], boxes.centers)
+
+
+def test_unlabelled_frames_have_neither_boxes_nor_positives() -> None:
+    frames = [surround_frame(0), surround_frame(1, is_labelled=False)]
+    batch = make_batch(frames, CODEC)
+    assert batch.has_labels.tolist() == [True, False]
+    assert batch.positives.valid.shape[:2] == (2, 6)
+    assert batch.positives.valid[0].any()
+    for valid in (batch.positives.valid, batch.boxes_cam.valid, batch.boxes_bev.valid):
+        assert not valid[1].any()
+
+
+def test_a_labelled_frame_without_objects_is_labelled() -> None:
+    frame = surround_frame(0)
+    assert frame.boxes_cam is not None
+    assert frame.boxes_bev is not None
+    nothing = torch.zeros(0, dtype=torch.int64)
+    empty = replace(
+        frame,
+        boxes_cam=tuple(boxes.select(nothing) for boxes in frame.boxes_cam),
+        boxes_bev=frame.boxes_bev.select(nothing),
+    )
+    batch = make_batch([empty], CODEC)
+    assert batch.has_labels.tolist() == [True]
+    assert not batch.boxes_bev.valid.any()
+
+
+def test_of_too_many_objects_the_nearest_are_kept() -> None:
+    frame = surround_frame(0)
+    batch = make_batch([frame], CODEC, max_objects=2)
+    assert frame.boxes_bev is not None
+    assert frame.boxes_cam is not None
+    distance = frame.boxes_bev.centers.norm(dim=-1)
+    assert batch.boxes_bev.object_ids[0].tolist() == distance.argsort()[:2].tolist()
+    for camera, boxes in enumerate(frame.boxes_cam):
+        nearest = boxes.object_ids[boxes.centers.norm(dim=-1).argsort()]
+        assert batch.boxes_cam.object_ids[0, camera].tolist()[: len(nearest)] == (
+            nearest[:2].tolist() if len(boxes) > 2 else boxes.object_ids.tolist()
+        )
+    slots = batch.positives.slot[batch.positives.valid]
+    assert slots.max() < 2
+
+
+def test_depth_for_teachers_is_true_depth_where_points_are() -> None:
+    batch = make_batch([surround_frame(0)], CODEC, with_depth_input=True)
+    assert batch.depth_input is not None
+    assert batch.depth_input.shape == (1, 6, 1, *CODEC.image_size)
+    known = batch.depth_input[batch.depth_input > 0]
+    assert len(known) > 20
+    assert known.max() < 40
+
+
+def test_depth_without_points_is_an_error_that_names_the_frame() -> None:
+    frame = replace(surround_frame(4), points=None)
+    with pytest.raises(DataError, match="frame moment-4: depth input wanted"):
+        prepare(frame, preparation(with_depth_input=True), torch.Generator())
+
+
+def test_an_epoch_has_its_batches_and_can_start_in_its_middle() -> None:
+    whole = list(loader().epoch(1))
+    assert len(whole) == loader().batches_per_epoch == 4
+    tail = list(loader().epoch(1, first_batch=2))
+    for one, other in zip(whole[2:], tail, strict=True):
+        assert_same_batch(one, other)
+
+
+def test_augmentation_depends_on_seed_epoch_and_frame_alone() -> None:
+    def images(**changes: Any) -> dict[str, Tensor]:
+        epoch = changes.pop("epoch", 0)
+        batches = loader(**changes).epoch(epoch)
+        return {i: b.images[n] for b in batches for n, i in enumerate(b.frame_ids)}
+
+    plain, other_split = images(), images(batch_size=1, rank=1, world_size=2)
+    assert len(other_split) == 7
+    assert all(
+        torch.equal(plain[name], image) for name, image in other_split.items() if name in plain
+    )
+    for changes in ({"epoch": 1}, {"seed": 6}):
+        changed = images(**changes)
+        shared = plain.keys() & changed.keys()
+        assert any(not torch.equal(plain[name], changed[name]) for name in shared)
+
+
+def test_large_seeds_are_seeds() -> None:
+    batches = list(loader(seed=2**32 - 1).epoch(10_000))
+    assert len(batches) == 4
+
+
+def test_loader_processes_change_nothing() -> None:
+    here, there = list(loader(0).epoch(2)), list(loader(2).epoch(2))
+    assert len(here) == 4
+    for one, other in zip(here, there, strict=True):
+        assert_same_batch(one, other)
+
+
+class Broken(FramesInMemory):
+    """Frame 3 cannot be read."""
+
+    def __getitem__(self, index: int) -> Frame:
+        if index == 3:
+            raise DataError("samples/3.jpg: image is cut short")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_errors_of_frames_are_one_line_wherever_they_are_read(num_workers: int) -> None:
+    with pytest.raises(DataError) as caught:
+        list(loader(num_workers, Broken(14)).epoch(0))
+    assert str(caught.value) == "samples/3.jpg: image is cut short"
+
+
+def test_evaluation_keeps_the_order_and_changes_nothing() -> None:
+    dataset = FramesInMemory(7)
+    batches = list(
+        evaluation_batches(dataset, preparation(), [4, 0, 6], batch_size=2, num_workers=0)
+    )
+    assert [batch.frame_ids for batch in batches] == [("frame-0004", "frame-0000"), ("frame-0006",)]
+    assert torch.equal(batches[1].images[0], dataset[6].images)
+
+
+def test_collate_takes_what_prepare_gives() -> None:
+    encode: Callable[..., Any] = CODEC.positives
+    how = preparation(encode=encode)
+    prepared = [prepare(FramesInMemory(3)[i], how, torch.Generator()) for i in range(3)]
+    batch = collate(prepared, 8)
+    assert batch.images.shape == (3, 1, 3, *CODEC.image_size)
+    assert batch.positives.index.shape == (3, 1, CODEC.max_positives)
+    assert torch.equal(batch.positives.index[2, 0], prepared[2].positives[0].index)
