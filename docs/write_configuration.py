@@ -58,7 +58,7 @@ def _row(path: str, name: str, field: FieldInfo) -> str:
 
 
 def _limits(field: FieldInfo) -> list[str]:
-    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "multiple_of": "multiple of"}
     return [
         f"{sign} {getattr(rule, name)}"
         for rule in field.metadata
