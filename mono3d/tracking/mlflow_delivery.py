@@ -18,9 +18,10 @@ from mono3d.tracking.mlflow_server import (
 )
 from mono3d.tracking.outbox import Outbox, Parcel
 from mono3d.tracking.provenance import code_tags, current_owner
+from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.redact import redact_values
 from mono3d.tracking.spool import Spool
-from mono3d.tracking.tracker import MetricRecord, RunIdentity
+from mono3d.tracking.tracker import RunIdentity
 
 _logger = logging.getLogger(__name__)
 

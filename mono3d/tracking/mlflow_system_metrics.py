@@ -9,7 +9,7 @@ from mono3d.tracking import mlflow_environment  # noqa: F401
 # isort: split
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from mono3d.tracking.tracker import MetricRecord
+from mono3d.tracking.records import MetricRecord
 
 
 class SystemMetricsSampler:

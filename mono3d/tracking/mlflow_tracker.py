@@ -14,9 +14,10 @@ from mono3d.tracking.mlflow_delivery import MlflowDelivery
 from mono3d.tracking.mlflow_model import save_model
 from mono3d.tracking.mlflow_server import CHECKPOINT_TAG, MlflowServer
 from mono3d.tracking.mlflow_system_metrics import SystemMetricsSampler
+from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.redact import redact, redact_values
 from mono3d.tracking.shipper import Shipper
-from mono3d.tracking.tracker import MetricRecord, RunIdentity
+from mono3d.tracking.tracker import RunIdentity
 
 _logger = logging.getLogger(__name__)
 

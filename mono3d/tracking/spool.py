@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mono3d.tracking.tracker import MetricRecord
+from mono3d.tracking.records import MetricRecord
 
 _logger = logging.getLogger(__name__)
 

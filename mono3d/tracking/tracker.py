@@ -7,16 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True, kw_only=True)
-class MetricRecord:
-    """Scalars of one moment of a run, as one line of the spool."""
-
-    step: int
-    """Optimiser steps done."""
-    time_ms: int
-    """Unix time in milliseconds, set when the record was made."""
-    metrics: Mapping[str, float]
+from mono3d.tracking.records import MetricRecord
 
 
 @dataclass(frozen=True, kw_only=True)

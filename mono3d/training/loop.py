@@ -5,7 +5,7 @@ Nothing crosses to the host within a step; metrics cross together every `log_eve
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -18,7 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 from mono3d.data.loaders import BatchLoader
 from mono3d.objectives.detection import ObjectiveOutput, StepContext
 from mono3d.structures import Batch, to_device
-from mono3d.tracking.tracker import MetricRecord
+from mono3d.tracking.records import MetricRecord
 from mono3d.training.schedule import guarded_step, set_learning_rate
 from mono3d.training.state import TrainState
 
@@ -93,14 +93,16 @@ def fit(
             if record is not None:
                 observer.on_records(state, record)
             if plan.saves_after(state.step) and state.batch < batches_per_epoch:
-                observer.on_save(state, {}, epoch_ended=False)
+                with meter.paused():
+                    observer.on_save(state, {}, epoch_ended=False)
         state.epoch, state.batch = state.epoch + 1, 0
         is_due = state.epoch % plan.evaluate_every_epochs == 0 or state.epoch == plan.epochs
         metrics: Mapping[str, float] = {}
-        if is_due:
-            observer.on_evaluate(state)
-            metrics = evaluate(state)
-        observer.on_save(state, metrics, epoch_ended=True)
+        with meter.paused():
+            if is_due:
+                observer.on_evaluate(state)
+                metrics = evaluate(state)
+            observer.on_save(state, metrics, epoch_ended=True)
 
 
 def train_step(
@@ -113,9 +115,10 @@ def train_step(
 ) -> ObjectiveOutput:
     """One optimiser step over micro-batches; returns detached terms and statistics, on the device.
 
-    A gradient that is not finite leaves weights, optimiser and average as they were; the step
-    counts as skipped. The decision is taken on the device.
+    A gradient that is not finite leaves weights, buffers, optimiser and average as they were; the
+    step counts as skipped. The decision is taken on the device.
     """
+    buffers = [(buffer, buffer.clone()) for buffer in state.module.buffers()]
     context = step_context(state, batches, progress=progress, with_statistics=with_statistics)
     state.optimizer.zero_grad(set_to_none=True)
     outputs = []
@@ -129,9 +132,11 @@ def train_step(
     is_bad = (~norm.isfinite()).float()
     set_learning_rate(state.optimizer, state.peak_lr * state.schedule(state.step))
     guarded_step(state.optimizer, is_bad)
+    for buffer, before in buffers:  # statistics of batch norms and mining have moved already
+        buffer.copy_(torch.where(is_bad > 0, before, buffer))
     state.step += 1
     state.skipped += is_bad
-    state.ema.update(state.step)
+    state.ema.update(state.step, is_bad=is_bad)
     total = _add_up(outputs)
     return ObjectiveOutput(terms=total.terms, statistics={**total.statistics, "grad_norm": norm})
 
@@ -200,6 +205,13 @@ class StepMeter:
         self._steps = 0
         self._frames = 0
         self._started = time.perf_counter()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around what is not training: it does not count in images per second."""
+        began = time.perf_counter()
+        yield
+        self._started += time.perf_counter() - began
 
     def is_due(self, step: int) -> bool:
         """Whether an interval ends with this step: the same steps in a resumed run."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from mono3d.tracking.tracker import MetricRecord
+from mono3d.tracking.records import MetricRecord
 
 
 @dataclass(frozen=True, kw_only=True)

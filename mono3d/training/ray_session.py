@@ -53,7 +53,7 @@ def ray_session(cluster: ClusterConfig, *, has_dashboard: bool) -> Iterator[None
 
 def _connect(cluster: ClusterConfig, has_dashboard: bool) -> None:
     if "RAY_ADDRESS" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        ray.init(address="auto", log_to_driver=False, logging_level="warning")
+        ray.init(address="auto", log_to_driver=False, logging_level="error")
         return
     needed = math.ceil(cluster.workers * cluster.cpus_per_worker)
     with _without_mlflow():
@@ -63,7 +63,7 @@ def _connect(cluster: ClusterConfig, has_dashboard: bool) -> None:
             include_dashboard=has_dashboard,
             object_store_memory=_OBJECT_STORE_BYTES,
             log_to_driver=False,
-            logging_level="warning",
+            logging_level="error",
         )
 
 

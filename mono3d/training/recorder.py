@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable, Mapping
 
+from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.spool import Spool
-from mono3d.tracking.tracker import MetricRecord
 from mono3d.training.progress import Progress
 from mono3d.training.state import TrainState
 

@@ -20,8 +20,8 @@ from ray.train.collective import broadcast_from_rank_zero
 from mono3d.config.load import parse
 from mono3d.config.schema import CheckpointConfig
 from mono3d.storage.location import join, upload_directory
+from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.spool import Spool
-from mono3d.tracking.tracker import MetricRecord
 from mono3d.training.checkpoint import (
     METRICS,
     RunFacts,

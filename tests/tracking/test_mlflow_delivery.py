@@ -8,7 +8,8 @@ from mlflow import MlflowClient
 
 from mono3d.tracking.mlflow_delivery import MlflowDelivery
 from mono3d.tracking.mlflow_server import MlflowServer
-from mono3d.tracking.tracker import MetricRecord, RunIdentity
+from mono3d.tracking.records import MetricRecord
+from mono3d.tracking.tracker import RunIdentity
 from tests.support.mlflow_process import MlflowProcess
 
 pytestmark = pytest.mark.services

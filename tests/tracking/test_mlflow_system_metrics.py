@@ -3,7 +3,7 @@ import time
 import pytest
 
 from mono3d.tracking.mlflow_system_metrics import SystemMetricsSampler
-from mono3d.tracking.tracker import MetricRecord
+from mono3d.tracking.records import MetricRecord
 
 
 @pytest.fixture

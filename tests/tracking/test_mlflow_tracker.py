@@ -17,7 +17,8 @@ from mlflow.entities import Run
 
 from mono3d.errors import ConfigError
 from mono3d.tracking.mlflow_tracker import MlflowTracker
-from mono3d.tracking.tracker import MetricRecord, RunIdentity, Tracker
+from mono3d.tracking.records import MetricRecord
+from mono3d.tracking.tracker import RunIdentity, Tracker
 from tests.support.mlflow_process import MlflowProcess, SlowLine, free_port, wait_until
 
 pytestmark = pytest.mark.services

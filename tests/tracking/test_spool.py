@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.spool import Spool
-from mono3d.tracking.tracker import MetricRecord
 
 
 def record(step: int, **metrics: float) -> MetricRecord:

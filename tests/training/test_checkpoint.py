@@ -7,7 +7,7 @@ import torch
 
 from mono3d.config.schema import RunConfig
 from mono3d.errors import CheckpointError
-from mono3d.tracking.tracker import MetricRecord
+from mono3d.tracking.records import MetricRecord
 from mono3d.training.assembly import build_model
 from mono3d.training.checkpoint import (
     load_checkpoint,

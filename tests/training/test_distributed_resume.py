@@ -12,8 +12,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.spool import Spool
-from mono3d.tracking.tracker import MetricRecord
 from mono3d.training.checkpoint import first_whole, load_checkpoint, read_metadata
 from mono3d.training.distributed import distribute, share_buffers
 from mono3d.training.local import LocalKeeper

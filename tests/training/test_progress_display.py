@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from mono3d.tracking.tracker import MetricRecord
+from mono3d.tracking.records import MetricRecord
 from mono3d.training.progress import Progress, ProgressSink
 from mono3d.training.progress_display import ProgressDisplay
 

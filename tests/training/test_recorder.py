@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.spool import Spool
-from mono3d.tracking.tracker import MetricRecord
 from mono3d.training.loop import RunObserver
 from mono3d.training.parts import Place
 from mono3d.training.progress import Progress
