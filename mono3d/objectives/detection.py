@@ -6,7 +6,7 @@ accumulated micro-batches, once, here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mono3d.codec.dense import DenseCodec, DenseTargets, gather_points
+from mono3d.geometry.camera import focal_px
 from mono3d.objectives.gather import gather_samples, number_objects
 from mono3d.objectives.losses.depth import (
     laplace_nll_gradient,
@@ -25,7 +26,8 @@ from mono3d.objectives.losses.depth import (
 from mono3d.objectives.losses.focal import sigmoid_focal
 from mono3d.objectives.mining.protocol import Mining, MiningState
 from mono3d.objectives.mining.statistics import mining_statistics
-from mono3d.structures import Batch, DepthSamples, LossTerms, Predictions
+from mono3d.objectives.protocol import ObjectiveOutput, StepContext
+from mono3d.structures import Batch, DepthSamples, Predictions
 
 SMOOTH_L1_BETA = 1 / 9
 DepthLoss = Literal["smooth_l1_log", "smooth_l1_m", "laplace"]
@@ -44,28 +46,8 @@ class LossWeights:
     direction: float = 1.0
     velocity: float = 0.05
     attribute: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepContext:
-    """What a step knows that a batch does not."""
-
-    num_samples: Float[Tensor, ""]
-    """Depth samples of all ranks and all micro-batches of the step, at least 1."""
-    world_size: int
-    """DDP averages gradients over ranks; sums over all ranks need this factor."""
-    progress: float
-    """Epochs done, fractions included."""
-    with_statistics: bool
-    """Whether mining statistics are wanted: they cost sorts."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveOutput:
-    """Weighted terms to add up, and scalars to log; all on the device."""
-
-    terms: LossTerms
-    statistics: Mapping[str, Tensor] = field(default_factory=dict)
+    depth_map: float = 0.0
+    """Of the dense depth that LiDAR supervises; its mean is over cells, then images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +96,7 @@ class DetectionObjective(nn.Module):
         """Terms of one micro-batch; zeros with a graph where nothing is labelled."""
         targets = self._codec.targets(batch)
         responses = {name: value.float() for name, value in predictions.responses.items()}
+        depth_map = responses.pop("depth_map", None)
         said = {name: gather_points(value, targets.index) for name, value in responses.items()}
         depth = self._depth(said, targets)
         weights, statistics = self._mine(said, targets, depth, context)
@@ -124,6 +107,9 @@ class DetectionObjective(nn.Module):
         }
         scale = context.world_size / context.num_samples
         terms = {name: getattr(self._weights, name) * scale * value for name, value in sums.items()}
+        if depth_map is not None and batch.depth_targets is not None:
+            factor = self._weights.depth_map * context.world_size / context.num_images
+            terms["depth_map"] = factor * self._depth_map(depth_map, batch)
         error = (said["depth_m"] - targets.depth_m).abs() / targets.depth_m
         relative = (error.detach() * targets.valid).sum() / targets.valid.sum().clamp(min=1)
         return ObjectiveOutput(terms=terms, statistics={"depth_error": relative, **statistics})
@@ -183,6 +169,16 @@ class DetectionObjective(nn.Module):
             losses = mined_laplace_nll(depth.predicted, said["log_sigma"], depth.target, weights)
             return (losses * targets.valid).sum()
         return (weights * smooth_l1(depth.predicted, depth.target, beta=SMOOTH_L1_BETA)).sum()
+
+    def _depth_map(self, log_depth: Float[Tensor, "n hf wf"], batch: Batch) -> Float[Tensor, ""]:
+        """Sum over images of the mean loss at cells that hold a LiDAR point."""
+        assert batch.depth_targets is not None
+        target_m = batch.depth_targets.flatten(0, 1)
+        known = (target_m > 0).float()
+        focal = focal_px(batch.projection.flatten(0, 1))[:, None, None]
+        target = self._codec.depth.encode(target_m, focal)
+        losses = smooth_l1(log_depth, target, beta=SMOOTH_L1_BETA) * known
+        return (losses.sum((1, 2)) / known.sum((1, 2)).clamp(min=1)).sum()
 
     def _classification(
         self, responses: Mapping[str, Tensor], targets: DenseTargets, batch: Batch

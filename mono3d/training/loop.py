@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from mono3d.data.loaders import BatchLoader
-from mono3d.objectives.detection import ObjectiveOutput, StepContext
+from mono3d.objectives.protocol import ObjectiveOutput, StepContext
 from mono3d.structures import Batch, to_device
 from mono3d.tracking.records import MetricRecord
 from mono3d.training.schedule import guarded_step, set_learning_rate
@@ -152,6 +152,7 @@ def step_context(
         dist.all_reduce(count)
     return StepContext(
         num_samples=count.clamp(min=1),
+        num_images=world_size * sum(b.images.shape[0] * b.images.shape[1] for b in batches),
         world_size=world_size,
         progress=progress,
         with_statistics=with_statistics,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -32,10 +33,15 @@ class WeightAverage:
         ]
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move towards the network after optimiser step `step` (counted from 1)."""
+    def update(self, step: int, *, is_bad: Float[Tensor, ""]) -> None:
+        """Move towards the network after optimiser step `step` (counted from 1).
+
+        Where `is_bad` (0 or 1, on the device) is 1 the average stays as it is.
+        """
         decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._averaged, self._current, 1 - decay)
+        distance = torch._foreach_sub(self._current, self._averaged)
+        torch._foreach_mul_(distance, (1 - decay) * (1 - is_bad))
+        torch._foreach_add_(self._averaged, distance)
         for average, current in self._counters:
             average.copy_(current)
 

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from mono3d.objectives.detection import DetectionObjective, ObjectiveOutput, StepContext
 from mono3d.objectives.distillation.protocol import Distiller
+from mono3d.objectives.protocol import Objective, ObjectiveOutput, StepContext
 from mono3d.structures import Batch, Predictions
 
 
@@ -14,7 +14,7 @@ class TrainModule(nn.Module):
     def __init__(
         self,
         student: nn.Module,
-        objective: DetectionObjective,
+        objective: Objective,
         distiller: Distiller | None = None,
         *,
         autocast_dtype: torch.dtype | None = None,

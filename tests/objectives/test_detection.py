@@ -12,12 +12,12 @@ from mono3d.objectives.detection import (
     SMOOTH_L1_BETA,
     DepthLoss,
     LossWeights,
-    ObjectiveOutput,
 )
 from mono3d.objectives.losses.depth import smooth_l1
 from mono3d.objectives.mining.gmm import GmmMining
 from mono3d.objectives.mining.protocol import MinedWeights, MiningState
 from mono3d.objectives.mining.uniform import Uniform
+from mono3d.objectives.protocol import ObjectiveOutput
 from mono3d.structures import Batch, DepthSamples, Predictions
 from tests.support.boxes import make_boxes
 from tests.support.detectors import context_of, make_detector, make_objective

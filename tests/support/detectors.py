@@ -5,9 +5,10 @@ import torch
 from mono3d.codec.dense import DenseCodec
 from mono3d.model.backbone import Backbone, build_resnet
 from mono3d.model.dense_detector import DenseDetector, DenseOutputs
-from mono3d.objectives.detection import DepthLoss, DetectionObjective, LossWeights, StepContext
+from mono3d.objectives.detection import DepthLoss, DetectionObjective, LossWeights
 from mono3d.objectives.mining.protocol import Mining
 from mono3d.objectives.mining.uniform import Uniform
+from mono3d.objectives.protocol import StepContext
 from mono3d.structures import Batch
 from tests.support.frames import NUM_CLASSES, make_codec
 

@@ -1,10 +1,12 @@
 """Distillation: a frozen teacher, adapters that are dropped after training, and their losses."""
 
+from collections.abc import Iterable, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
+from mono3d.errors import ConfigError
 from mono3d.structures import Batch, Inputs, LossTerms, Predictions
 
 
@@ -24,6 +26,22 @@ class FrozenTeacher:
         """The teacher's answer, without gradient."""
         answer: Predictions = self._network(inputs)
         return answer
+
+
+def require_features(features: Mapping[str, tuple[int, int]], names: Iterable[str]) -> None:
+    """Check, while a method is built, that a network emits the feature maps that it will read.
+
+    Args:
+        features: What the network declares: name → (channels, stride).
+        names: The maps that are wanted.
+
+    Raises:
+        ConfigError: One of them is not declared.
+    """
+    for name in names:
+        if name not in features:
+            known = ", ".join(features)
+            raise ConfigError(f"feature map {name!r}: the network has only {known}")
 
 
 @runtime_checkable
