@@ -162,6 +162,8 @@ class Batch(Inputs):
     boxes_bev: Boxes3D
     """Leading shape [b, k]."""
     positives: Positives
+    depth_targets: Float[Tensor, "b v hf wf"] | None = None
+    """LiDAR depth at the cells of the finest feature grid, metres, 0 where no point falls."""
 
 
 @dataclass(frozen=True, kw_only=True)

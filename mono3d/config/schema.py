@@ -134,7 +134,7 @@ class DenseModel(Section):
     """Strides of the prediction levels, finest first."""
     first_limit_px: float = Field(48.0, gt=0)
     """Largest distance from a point to a side of the 2D box that the finest level learns."""
-    channels: int = Field(128, ge=8)
+    channels: int = Field(128, ge=8, multiple_of=8)
     """Of neck and towers."""
     tower_depth: int = Field(2, ge=0)
     """Convolutions in each tower."""
@@ -144,6 +144,9 @@ class DenseModel(Section):
     depth_bin_width_m: float = Field(10.0, gt=0)
     has_uncertainty: bool = False
     """Predict the scale of a Laplace law around the depth."""
+    has_depth_map: bool = False
+    """Learn the depth of every LiDAR point too, from the finest level; needs LiDAR in training
+    only."""
     max_positives: int = Field(256, ge=1)
     """Points learnt in one image, the most central first."""
 
@@ -165,6 +168,8 @@ class LossConfig(Section):
     direction: float = Field(1.0, ge=0)
     velocity: float = Field(0.05, ge=0)
     attribute: float = Field(1.0, ge=0)
+    depth_map: float = Field(1.0, ge=0)
+    """Of the depth of LiDAR points, where model.has_depth_map."""
 
 
 class NoMining(Section):

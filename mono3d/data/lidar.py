@@ -12,7 +12,7 @@ def depth_map(
     bev_from_cam: Float[Tensor, "4 4"],
     projection: Float[Tensor, "3 4"],
     image_size: tuple[int, int],
-) -> Float[Tensor, "1 h w"]:
+) -> Float[Tensor, "h w"]:
     """Depth (camera z, metres) of the nearest point in each pixel; 0 where there is none.
 
     Args:
@@ -29,4 +29,4 @@ def depth_map(
     seen = (depth > MIN_DEPTH_M) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
     flat = torch.full((height * width,), torch.inf)
     flat = flat.scatter_reduce(0, (v * width + u)[seen], depth[seen], "amin")
-    return torch.where(flat.isfinite(), flat, 0.0).view(1, height, width)
+    return torch.where(flat.isfinite(), flat, 0.0).view(height, width)

@@ -14,10 +14,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset
 
+from mono3d.codec.points import level_size
 from mono3d.data.augment import Augmentation, fit_to_size
 from mono3d.data.lidar import depth_map
 from mono3d.data.sampling import FrameDataset, Sampling
 from mono3d.errors import DataError, Mono3dError
+from mono3d.geometry.camera import affine_projection
 from mono3d.structures import Batch, Boxes3D, Frame, Positives, map_tensors
 
 EncodePositives = Callable[[Boxes3D, Float[Tensor, "3 4"]], Positives]
@@ -34,6 +36,8 @@ class Preparation:
     augmentation: Augmentation | None = None
     with_depth_input: bool = False
     """Project the LiDAR points into a depth map for a teacher."""
+    depth_target_stride: int | None = None
+    """Project them as targets too, one for each cell of this stride; None is no such target."""
     max_objects: int = 64
     """Slots for labelled boxes of one camera, and of the moment; the farthest ones are dropped."""
 
@@ -45,13 +49,14 @@ class PreparedFrame:
     frame: Frame
     positives: tuple[Positives, ...]
     depth_input: Float[Tensor, "v 1 h w"] | None
+    depth_targets: Float[Tensor, "v hf wf"] | None
 
 
 def prepare(frame: Frame, how: Preparation, generator: torch.Generator) -> PreparedFrame:
     """Augment, bring to size, encode: the whole work of a loader process on one frame.
 
     Raises:
-        DataError: A depth input is wanted, but the frame has no LiDAR points.
+        DataError: Depth is wanted, but the frame has no LiDAR points.
     """
     frame = fit_to_size(frame, how.image_size)
     if how.augmentation is not None:
@@ -63,10 +68,14 @@ def prepare(frame: Frame, how: Preparation, generator: torch.Generator) -> Prepa
             boxes_bev=_nearest(frame.boxes_bev, how.max_objects),
         )
     cameras = zip(_boxes_of_cameras(frame), frame.projection, strict=True)
+    stride = how.depth_target_stride
     return PreparedFrame(
         frame=frame,
         positives=tuple(how.encode(boxes, projection) for boxes, projection in cameras),
-        depth_input=_depth_input(frame, how) if how.with_depth_input else None,
+        depth_input=_depth_maps(frame, how.image_size, 1)[:, None]
+        if how.with_depth_input
+        else None,
+        depth_targets=None if stride is None else _depth_maps(frame, how.image_size, stride),
     )
 
 
@@ -82,11 +91,15 @@ def _boxes_of_cameras(frame: Frame) -> tuple[Boxes3D, ...]:
     return frame.boxes_cam
 
 
-def _depth_input(frame: Frame, how: Preparation) -> Float[Tensor, "v 1 h w"]:
+def _depth_maps(frame: Frame, image_size: tuple[int, int], stride: int) -> Float[Tensor, "v hf wf"]:
+    """Depth of the nearest LiDAR point in each cell of a stride, metres; 0 where there is none."""
     if frame.points is None:
-        raise DataError(f"frame {frame.frame_id}: depth input wanted, but it has no LiDAR points")
-    cameras = zip(frame.bev_from_cam, frame.projection, strict=True)
-    return torch.stack([depth_map(frame.points, pose, p, how.image_size) for pose, p in cameras])
+        raise DataError(f"frame {frame.frame_id}: depth is wanted, but it has no LiDAR points")
+    shift = -(stride // 2) / stride
+    to_cells = frame.projection.new_tensor([[1 / stride, 0, shift], [0, 1 / stride, shift]])
+    size = level_size(image_size, stride)
+    cameras = zip(frame.bev_from_cam, affine_projection(frame.projection, to_cells), strict=True)
+    return torch.stack([depth_map(frame.points, pose, p, size) for pose, p in cameras])
 
 
 class PreparedDataset(Dataset[PreparedFrame]):
@@ -198,8 +211,8 @@ def collate(prepared: Sequence[PreparedFrame], max_objects: int) -> Batch:
     frames = [item.frame for item in prepared]
     has_points = all(frame.points is not None for frame in frames)
     points = [frame.points for frame in frames if frame.points is not None]
-    has_depth = all(item.depth_input is not None for item in prepared)
-    depth = [item.depth_input for item in prepared if item.depth_input is not None]
+    inputs = [item.depth_input for item in prepared if item.depth_input is not None]
+    targets = [item.depth_targets for item in prepared if item.depth_targets is not None]
     sizes = torch.tensor([0, *(len(p) for p in points)])
     return Batch(
         frame_ids=tuple(frame.frame_id for frame in frames),
@@ -208,7 +221,8 @@ def collate(prepared: Sequence[PreparedFrame], max_objects: int) -> Batch:
         bev_from_cam=torch.stack([frame.bev_from_cam for frame in frames]),
         points=torch.cat(points) if has_points else None,
         point_offsets=sizes.cumsum(0) if has_points else None,
-        depth_input=torch.stack(depth) if has_depth else None,
+        depth_input=torch.stack(inputs) if len(inputs) == len(frames) else None,
+        depth_targets=torch.stack(targets) if len(targets) == len(frames) else None,
         has_labels=torch.tensor([frame.boxes_bev is not None for frame in frames]),
         boxes_cam=_stack([_stack_cameras(frame, max_objects) for frame in frames]),
         boxes_bev=_stack([_padded(_boxes_of_moment(frame), max_objects) for frame in frames]),

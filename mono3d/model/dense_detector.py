@@ -38,6 +38,8 @@ class DenseOutputs:
     """Distance of the bins at the reference focal length."""
     has_uncertainty: bool = False
     """Predict the log scale of a Laplace law around the depth."""
+    has_depth_map: bool = False
+    """Predict log depth at every cell of the finest level, for supervision by LiDAR in training."""
 
     def box_channels(self) -> dict[str, int]:
         """Name → channels of the branches on the box tower."""
@@ -86,13 +88,15 @@ class DenseDetector(nn.Module):
             backbone.channels, backbone.strides, strides=strides, channels=channels
         )
         backbone.freeze_unused(lambda maps: self.neck(maps, (PROBE_PX, PROBE_PX)))
-        self.class_tower = conv_tower(channels + RAY_CHANNELS, channels, tower_depth)
-        self.box_tower = conv_tower(channels + RAY_CHANNELS, channels, tower_depth)
+        self.ray_embedding = nn.Conv2d(RAY_CHANNELS, channels, 1)
+        self.class_tower = conv_tower(channels, channels, tower_depth)
+        self.box_tower = conv_tower(channels, channels, tower_depth)
         self.class_branches = Branches(
             channels, {"class_logits": outputs.num_classes, "attribute": outputs.num_attributes}
         )
         self.class_branches.set_bias("class_logits", -math.log(1 / FOCAL_PRIOR - 1))
         self.box_branches = Branches(channels, outputs.box_channels())
+        self.depth_map_branch = nn.Conv2d(channels, 1, 1) if outputs.has_depth_map else None
         # PGD starts with the two depths in equal parts: sigmoid(1e-4) = 0.5.
         self.fusion_logit = nn.Parameter(torch.tensor(1e-4)) if outputs.num_depth_bins else None
         self.scales = nn.ParameterDict(
@@ -123,7 +127,10 @@ class DenseDetector(nn.Module):
         stages = self.backbone(normalised)
         levels = self.neck(stages, image_size)
         said = [self._level(i, level, image_size, projection) for i, level in enumerate(levels)]
+        depth_map = said[0].pop("depth_map", None)
         responses = self._with_depth(join_levels(said), focal_px(projection)[:, None])
+        if depth_map is not None:
+            responses["depth_map"] = depth_map
         names = [*self.features]
         return Predictions(
             responses=responses, features=dict(zip(names, [*stages, *levels], strict=True))
@@ -133,9 +140,12 @@ class DenseDetector(nn.Module):
         self, number: int, level: Tensor, image_size: tuple[int, int], projection: Tensor
     ) -> dict[str, Tensor]:
         rays = ray_channels(projection, image_size, self.neck.strides[number])
-        level = torch.cat([level, rays.to(level.dtype)], dim=1)
+        level = level + self.ray_embedding(rays)
         said: dict[str, Tensor] = self.class_branches(self.class_tower(level))
-        said = said | self.box_branches(self.box_tower(level))
+        box_features = self.box_tower(level)
+        said = said | self.box_branches(box_features)
+        if number == 0 and self.depth_map_branch is not None:
+            said["depth_map"] = self.depth_map_branch(box_features)[:, 0]
         return said | {name: said[name] * self.scales[name][number] for name in _SCALED}
 
     def _with_depth(self, said: dict[str, Tensor], focal: Tensor) -> dict[str, Tensor]:

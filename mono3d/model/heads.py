@@ -1,12 +1,13 @@
 """Convolution towers and one output convolution per predicted quantity, shared by all levels."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+CHANNELS_PER_GROUP = 8
+"""Of group norm, as in FCOS (32 groups of 256); `channels` must be a multiple."""
 FOCAL_PRIOR = 0.01
 """Share of points that are objects before training; keeps the first focal losses small."""
 
@@ -16,30 +17,34 @@ def conv_tower(in_channels: int, channels: int, depth: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i in range(depth):
         conv = nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=1, bias=False)
-        layers += [conv, nn.GroupNorm(math.gcd(channels, 16), channels), nn.ReLU(inplace=True)]
+        norm = nn.GroupNorm(channels // CHANNELS_PER_GROUP, channels)
+        layers += [conv, norm, nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
 class Branches(nn.Module):
-    """Output convolutions by name; run on each level and flattened to [n, points, channels]."""
+    """Named outputs of one convolution, flattened to [n, points, channels]."""
 
     def __init__(self, in_channels: int, out_channels: Mapping[str, int]) -> None:
-        """One 1x1 convolution per name, small weights, zero bias."""
+        """One 1x1 convolution for all names, small weights, zero bias."""
         super().__init__()
-        self.convs = nn.ModuleDict()
-        for name, count in out_channels.items():
-            conv = nn.Conv2d(in_channels, count, 1)
-            nn.init.normal_(conv.weight, std=0.01)
-            self.convs[name] = conv
-            self.set_bias(name, 0.0)
+        self._counts = dict(out_channels)
+        self.conv = nn.Conv2d(in_channels, sum(out_channels.values()), 1)
+        nn.init.normal_(self.conv.weight, std=0.01)
+        nn.init.zeros_(cast("Tensor", self.conv.bias))
 
+    @torch.no_grad()
     def set_bias(self, name: str, value: float) -> None:
         """Start one branch at a constant."""
-        nn.init.constant_(cast("Tensor", self.convs[name].bias), value)
+        names = list(self._counts)
+        biases = cast("Tensor", self.conv.bias).split(list(self._counts.values()))
+        biases[names.index(name)].fill_(value)
 
     def forward(self, level: Tensor) -> dict[str, Tensor]:
         """Outputs of one level, points last but one."""
-        return {name: conv(level).flatten(2).transpose(1, 2) for name, conv in self.convs.items()}
+        outputs = self.conv(level).flatten(2).transpose(1, 2)
+        parts = outputs.split(list(self._counts.values()), dim=-1)
+        return dict(zip(self._counts, parts, strict=True))
 
 
 def join_levels(levels: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -53,7 +53,7 @@ from mono3d.training.train_module import TrainModule
 SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")
 _LOSS_TERMS = (
     "classification", "centerness", "offset", "depth", "dims", "axis", "direction", "velocity",
-    "attribute",
+    "attribute", "depth_map",
 )  # fmt: skip
 _AUTOCAST: Mapping[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 
@@ -67,6 +67,7 @@ def build_dataset(config: RunConfig, split: Literal["train", "val"]) -> NuScenes
         split=data.train_split if split == "train" else data.val_split,
         class_names=data.class_names,
         cameras=data.cameras,
+        with_points=split == "train" and config.model.has_depth_map,
         blob_root=None if data.blob_root is None else Path(data.blob_root),
     )
 
@@ -142,6 +143,7 @@ def build_model(config: RunConfig) -> DenseDetector:
             num_depth_bins=model.num_depth_bins,
             depth_bin_width_m=model.depth_bin_width_m,
             has_uncertainty=model.has_uncertainty,
+            has_depth_map=model.has_depth_map,
         ),
         depth=build_depth_codec(config),
     )
@@ -189,6 +191,9 @@ def build_preparation(config: RunConfig, codec: DenseCodec, *, training: bool) -
         encode=codec.positives,
         augmentation=augmentation,
         max_objects=config.input.max_objects,
+        depth_target_stride=(
+            config.model.strides_px[0] if training and config.model.has_depth_map else None
+        ),
     )
 
 

@@ -27,7 +27,6 @@ from mono3d.geometry.box_iou import footprints_cam, rotated_nms
 from mono3d.structures import Batch, Boxes3D, Detections, Predictions, to_device
 from mono3d.training.assembly import build_codec, build_preparation
 
-
 PAIRINGS: tuple[Literal["centers", "matched"], ...] = ("centers", "matched")
 
 
