@@ -113,11 +113,8 @@ class StubBevNetwork(nn.Module):
         values = values.expand(-1, -1, len(self.depths_m), -1, -1).transpose(-1, -2)
         grid = maps.new_zeros(frames, CELLS * CELLS, maps.shape[1])
         index = cells.flatten(1)[..., None].expand(-1, -1, maps.shape[1])
-        return (
-            grid.scatter_add(1, index, values.flatten(1, 3))
-            .transpose(1, 2)
-            .unflatten(2, (CELLS, CELLS))
-        )
+        lifted: Tensor = grid.scatter_add(1, index, values.flatten(1, 3)).transpose(1, 2)
+        return lifted.reshape(*lifted.shape[:2], CELLS, CELLS)
 
     def _count_points(self, inputs: Inputs) -> Tensor:
         assert inputs.points is not None
@@ -181,6 +178,7 @@ def test_the_unlabelled_frame_teaches_no_occupancy(batch: Batch) -> None:
     context = StepContext(
         num_samples=objective.count_samples(batch),
         world_size=1,
+        num_images=18,
         progress=0.0,
         with_statistics=False,
     )

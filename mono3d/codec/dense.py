@@ -21,6 +21,9 @@ from mono3d.structures import Batch, Boxes3D, Inputs, Positives, to_device
 
 MAX_LOG_DIMS = 3.0
 """Bound on |ln(size / mean size)|: an untrained network must not overflow."""
+_BOX_RESPONSES = (
+    "offset", "depth_m", "log_dims", "axis", "direction", "velocity", "attribute",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +214,7 @@ class DenseCodec:
         labels: Int64[Tensor, "n k"],
     ) -> Boxes3D:
         """Decode the responses at given points as boxes of given classes."""
-        said = {name: gather_points(value, index).float() for name, value in responses.items()}
+        said = {name: gather_points(responses[name], index).float() for name in _BOX_RESPONSES}
         constants = self._on(index.device)
         points_px, strides = constants.centers_px[index], constants.strides_px[index]
         projection = inputs.projection.flatten(0, 1)[:, None]

@@ -46,7 +46,7 @@ class LossWeights:
     direction: float = 1.0
     velocity: float = 0.05
     attribute: float = 1.0
-    depth_map: float = 0.0
+    depth_map: float = 1.0
     """Of the dense depth that LiDAR supervises; its mean is over cells, then images."""
 
 

@@ -225,6 +225,15 @@ def test_gather_points_takes_rows_of_any_width() -> None:
     assert gather_points(values[..., 0], index).tolist() == [[8, 0], [16, 16]]
 
 
+def test_responses_that_are_not_of_points_do_not_matter() -> None:
+    codec = make_codec()
+    batch = make_batch([camera_frame(make_boxes([[0, 0, 10.0]]))], codec)
+    responses = responses_that_say(codec.targets(batch), codec)
+    plain, _ = codec.decode(responses, batch, top_k=4)
+    other, _ = codec.decode({**responses, "depth_map": torch.zeros(1, 8, 12)}, batch, top_k=4)
+    assert torch.equal(plain.centers, other.centers)
+
+
 def test_decoded_sizes_are_bounded_whatever_the_network_says() -> None:
     codec = make_codec()
     batch = make_batch([camera_frame(make_boxes([[0, 0, 10.0]]))], codec)

@@ -15,9 +15,9 @@ def test_each_pixel_holds_its_nearest_point() -> None:
         [20.0, 0.0, 3.0, 0.5],  # 2 m above the camera: one pixel up
     ])  # fmt: skip
     depth = depth_map(points, POSE, CAMERA, (6, 8))
-    assert depth.shape == (1, 6, 8)
-    assert depth[0, 3, 2] == 10.0
-    assert depth[0, 2, 4] == 20.0
+    assert depth.shape == (6, 8)
+    assert depth[3, 2] == 10.0
+    assert depth[2, 4] == 20.0
     assert depth.count_nonzero() == 2
 
 

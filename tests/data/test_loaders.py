@@ -133,9 +133,33 @@ def test_depth_for_teachers_is_true_depth_where_points_are() -> None:
     assert known.max() < 40
 
 
+def test_depth_targets_are_the_nearest_points_of_cells() -> None:
+    """Camera at the origin of the bev frame, 80 px, centre (48, 24): where points should fall."""
+    forward = torch.tensor([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    frame = replace(
+        FramesInMemory(1)[0],
+        bev_from_cam=forward[None],
+        points=torch.tensor([
+            [10.0, -0.25, -0.25, 0.5],  # pixel (50, 26): cell (6, 3), around (52, 28)
+            [8.0, -0.5, -0.3, 0.5],  # pixel (53, 27): the same cell, nearer
+            [10.0, 0.75, -1.25, 0.5],  # pixel (42, 34): cell (5, 4)
+        ]),
+    )  # fmt: skip
+    prepared = prepare(frame, preparation(depth_target_stride=8), torch.Generator())
+    batch = collate([prepared], 8)
+    assert batch.depth_targets is not None
+    assert batch.depth_targets.shape == (1, 1, 8, 12)
+    cells = batch.depth_targets[0, 0]
+    assert cells[3, 6] == 8.0
+    assert cells[4, 5] == 10.0
+    assert cells.count_nonzero() == 2
+
+
 def test_depth_without_points_is_an_error_that_names_the_frame() -> None:
     frame = replace(surround_frame(4), points=None)
-    with pytest.raises(DataError, match="frame moment-4: depth input wanted"):
+    with pytest.raises(
+        DataError, match=r"^frame moment-4: depth .*wanted, but it has no LiDAR points"
+    ):
         prepare(frame, preparation(with_depth_input=True), torch.Generator())
 
 

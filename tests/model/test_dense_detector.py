@@ -116,8 +116,7 @@ def test_depth_scales_with_the_focal_length_through_the_whole_network() -> None:
     """Rays kept alike (cx moves with f), twice the focal length gives twice the depth."""
     detector = make_detector().eval()
     with torch.no_grad():
-        for name in ("class_tower", "box_tower"):
-            getattr(detector, name)[0].weight[:, -2:] = 0  # blind to the rays
+        detector.ray_embedding.weight.zero_()  # blind to the rays
     inputs = make_inputs()
     longer = Inputs(
         images=inputs.images,
@@ -144,9 +143,10 @@ def test_depth_slope_is_the_derivative_by_the_regression_output(options: dict[st
     detector = make_detector(**options).eval()
     if detector.fusion_logit is not None:
         torch.nn.init.constant_(detector.fusion_logit, 0.7)
-    branch = detector.box_branches.convs["log_depth"]
     outputs: list[torch.Tensor] = []
-    branch.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    detector.box_branches.register_forward_hook(
+        lambda _module, _inputs, said: outputs.append(said["log_depth"])
+    )
     responses = detector(make_inputs(frames=1)).responses
     gradients = torch.autograd.grad(responses["log_depth"].sum(), outputs)
     found = torch.cat([gradient.flatten() for gradient in gradients])

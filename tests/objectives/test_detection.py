@@ -298,6 +298,20 @@ def test_each_term_alone_reaches_the_first_convolution() -> None:
         assert gradient.abs().sum() > 0, name
 
 
+def test_dense_depth_by_hand() -> None:
+    """One image with two known cells: errors of 0.5 and 0 in log depth, one image of two known."""
+    batch = small_batch(0, 1)
+    depth_targets = torch.zeros(2, 1, 8, 12)
+    depth_targets[0, 0, 2, 3] = depth_targets[0, 0, 2, 4] = math.exp(2.5)
+    batch = replace(batch, depth_targets=depth_targets)
+    predictions = said(batch)
+    depth_map = torch.zeros(2, 8, 12)
+    depth_map[0, 2, 3] = 0.5
+    predictions = replace(predictions, responses={**predictions.responses, "depth_map": depth_map})
+    term = make_objective(CODEC)(predictions, batch, context_of(batch)).terms["depth_map"]
+    assert term.item() == pytest.approx((0.5 - SMOOTH_L1_BETA / 2) / 2 / 2, rel=1e-4)
+
+
 def test_unknown_velocities_and_attributes_are_not_learnt() -> None:
     frame = FramesInMemory(1)[0]
     assert frame.boxes_cam is not None

@@ -64,6 +64,7 @@ def context_of(
     counts = [DetectionObjective.count_samples(batch) for batch in batches]
     return StepContext(
         num_samples=torch.stack(counts).sum().clamp(min=1),
+        num_images=sum(batch.images.shape[0] * batch.images.shape[1] for batch in batches),
         world_size=1,
         progress=progress,
         with_statistics=with_statistics,
