@@ -32,9 +32,10 @@ class FailureCallback(ray.train.UserCallback):  # type: ignore[misc]
 
 
 def root_of(error: Exception) -> Exception:
-    """The exception that a worker raised, out of Ray's wrapping."""
-    root: Exception = getattr(error, "_base_exc", error)
-    return root
+    """What really happened, out of Ray's wrappings."""
+    for wrapping in ("_base_exc", "health_check_failure"):
+        error = getattr(error, wrapping, error)
+    return error
 
 
 def first_line(error: Exception) -> str:

@@ -12,10 +12,11 @@ from ray.train.torch import TorchTrainer
 
 from mono3d.config.schema import RunConfig
 from mono3d.errors import Mono3dError, ServiceError
-from mono3d.storage.location import join, local_copy
+from mono3d.storage.location import join
 from mono3d.tracking.spool import Spool
 from mono3d.tracking.tracker import NullTracker, Tracker
-from mono3d.training.checkpoint import METRICS, read_metadata
+from mono3d.training.checkpoint import METRICS, first_whole, read_metadata
+from mono3d.training.checkpoint_files import verified_copy
 from mono3d.training.failure_callback import FailureCallback, first_line, root_of
 from mono3d.training.mailbox import Mailbox, Message
 from mono3d.training.parts import BuildParts, build_parts
@@ -70,8 +71,7 @@ def launch(
         mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
         trainer = build_trainer(config, name, location, mailbox, build)
         outcome = _Watch(mailbox, tracker, sink).wait_for(trainer)
-    result = _to_result(outcome, name, location, tracker)
-    return close_run(location, result)
+    return close_run(location, _to_result(outcome, name, location, tracker, sink))
 
 
 def build_trainer(
@@ -166,22 +166,22 @@ def _explained(error: Exception) -> Mono3dError:
     )
 
 
-def _to_result(outcome: ray.train.Result, name: str, location: str, tracker: Tracker) -> RunResult:
+def _to_result(
+    outcome: ray.train.Result, name: str, location: str, tracker: Tracker, sink: ProgressSink
+) -> RunResult:
     """Read the last checkpoint; metrics that the mailbox lost are logged from it."""
-
-    def uri(checkpoint: ray.train.Checkpoint) -> str:
-        return join(join(location, CHECKPOINTS), Path(checkpoint.path).name)
-
-    last = uri(outcome.checkpoint)
-    best, _ = max(outcome.best_checkpoints, key=lambda entry: (entry[1][SCORE], entry[1]["step"]))
-    with local_copy(last) as directory:
+    checkpoints = join(location, CHECKPOINTS)
+    last = join(checkpoints, Path(outcome.checkpoint.path).name)
+    by_score = sorted(outcome.best_checkpoints, key=lambda kept: (kept[1][SCORE], kept[1]["step"]))
+    best_first = [join(checkpoints, Path(kept.path).name) for kept, _ in reversed(by_score)]
+    with verified_copy(last) as directory:
         tracker.log_metrics(Spool(directory / METRICS).read())
     metadata = read_metadata(last)
     return RunResult(
         name=name,
         steps=metadata.step,
         metrics=metadata.metrics,
-        best_checkpoint=uri(best),
+        best_checkpoint=first_whole(best_first, sink.say) or last,
         last_checkpoint=last,
         run_id=tracker.run_id,
     )

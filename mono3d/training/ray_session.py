@@ -2,8 +2,10 @@
 
 import math
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import ray
 
@@ -18,6 +20,7 @@ _SETTINGS = {
     # Ray 2.60 warns of a coming change that a run without GPUs does not care about.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_ANSWER_S = 5.0
 _OBJECT_STORE_BYTES = 256 * 1024**2
 """Batches and weights do not pass through Ray's object store."""
 
@@ -41,10 +44,12 @@ def ray_session(cluster: ClusterConfig, *, has_dashboard: bool) -> Iterator[None
         return
     try:
         _connect(cluster, has_dashboard)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = os.environ.get("RAY_ADDRESS", "this machine")
-        reason = str(error).splitlines()[0]
-        raise ServiceError(f"Ray at {where} cannot be used: {reason}") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        where = os.environ.get("RAY_ADDRESS") or "this machine"
+        raise ServiceError(
+            f"Ray at {where} cannot be used: {str(error).splitlines()[0]}; correct RAY_ADDRESS, or "
+            "unset it for a cluster on this machine"
+        ) from error
     try:
         yield
     finally:
@@ -52,9 +57,13 @@ def ray_session(cluster: ClusterConfig, *, has_dashboard: bool) -> Iterator[None
 
 
 def _connect(cluster: ClusterConfig, has_dashboard: bool) -> None:
-    if "RAY_ADDRESS" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        ray.init(address="auto", log_to_driver=False, logging_level="error")
+    address = os.environ.get("RAY_ADDRESS", "")
+    if (address and address != "local") or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        _check_answers(address)
+        ray.init(address=address or "auto", log_to_driver=False, logging_level="error")
         return
+    # A watcher of cloud machines that are about to be taken away: one process less on this one.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     needed = math.ceil(cluster.workers * cluster.cpus_per_worker)
     with _without_mlflow():
         ray.init(
@@ -65,6 +74,17 @@ def _connect(cluster: ClusterConfig, has_dashboard: bool) -> None:
             log_to_driver=False,
             logging_level="error",
         )
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself tries for minutes.
+
+    Raises:
+        OSError: Nobody answers at host:port; other forms of address are left to Ray.
+    """
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    if parts.hostname and parts.port:
+        socket.create_connection((parts.hostname, parts.port), timeout=_ANSWER_S).close()
 
 
 @contextmanager

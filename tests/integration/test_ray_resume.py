@@ -13,15 +13,15 @@ import pytest
 
 from mono3d.config.schema import ClusterConfig, RunConfig
 from mono3d.errors import ConfigError, ServiceError
-from mono3d.storage.location import exists, join, read_bytes
+from mono3d.storage.location import join, read_bytes
 from mono3d.storage.s3 import ensure_bucket
+from mono3d.tracking.tracker import RunIdentity
 from mono3d.training.checkpoint import verify
 from mono3d.training.launch import launch
 from mono3d.training.parts import Place, RunParts
 from mono3d.training.progress import NoDisplay, Progress
 from mono3d.training.ray_session import ray_session
 from mono3d.training.run_record import RunResult
-from mono3d.training.tracking import tracked_run
 from tests.support.training import PartsThatDieOnce, tiny_config, tiny_parts
 
 pytestmark = [
@@ -39,14 +39,14 @@ RESULTS = ("model.safetensors", "ema.safetensors", "optimiser.safetensors")
 
 def config_at(storage: str, **overrides: object) -> RunConfig:
     """Two epochs of four steps; the kill comes in step 8, the last checkpoint is that of step 6."""
-    return tiny_config(
-        cluster__storage=storage,
-        cluster__workers=WORKERS,
-        checkpoint__every_steps=2,
-        checkpoint__metric="val/score",
-        train__log_every_steps=1,
-        **overrides,
-    )
+    settings = {
+        "cluster__storage": storage,
+        "cluster__workers": WORKERS,
+        "checkpoint__every_steps": 2,
+        "checkpoint__metric": "val/score",
+        "train__log_every_steps": 1,
+    }
+    return tiny_config(**{**settings, **overrides})
 
 
 class Lines(NoDisplay):
@@ -85,7 +85,8 @@ def whole(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 
 
 def parts_without_secrets(config: RunConfig, place: Place) -> RunParts:
-    """Built in a worker, which must not know MLflow."""
+    """Built in a worker, which must know the store of the checkpoints and not MLflow."""
+    assert "AWS_ENDPOINT_URL" in os.environ
     assert not [name for name in os.environ if name.startswith("MLFLOW")]
     return tiny_parts(config, place)
 
@@ -97,20 +98,22 @@ def written_digests(checkpoint: str) -> dict[str, str]:
 
 @pytest.mark.services
 def test_a_killed_worker_leaves_no_trace_in_s3_or_mlflow(
-    whole: RunResult, stack_environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: RunResult, stack_environ: dict[str, str], tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    from mono3d.tracking.mlflow_tracker import MlflowTracker  # workers import this module
+
     ensure_bucket("s3://mono3d-resume")
     config = config_at("s3://mono3d-resume/runs")
     sink = Lines()
-    with tracked_run(config, "killed") as tracker:
-        result = launch(
-            config,
-            name="killed",
-            tracker=tracker,
-            sink=sink,
-            build=PartsThatDieOnce(tmp_path / "died"),
-        )
+    tracker = MlflowTracker.start(
+        RunIdentity(name="killed", params={}),
+        experiment="resume",
+        tracking_uri=stack_environ["MLFLOW_TRACKING_URI"],
+        spool=tmp_path / "spool.jsonl",
+    )
+    build = PartsThatDieOnce(tmp_path / "died")
+    result = launch(config, name="killed", tracker=tracker, sink=sink, build=build)
+    tracker.close("FINISHED")
     assert (tmp_path / "died").exists()
     assert any(line.startswith("worker 1 failed") for line in sink.lines)
     assert "resumed at step 6" in sink.lines
@@ -152,12 +155,12 @@ def fail(config: RunConfig, place: Place) -> RunParts:
 def test_what_the_user_must_mend_is_said_at_once(cluster: None, tmp_path: Path) -> None:
     sink = Lines()
     with pytest.raises(ConfigError, match=r"^data.root=x: no such folder$"):
-        launch(config_at(str(tmp_path)), name="a", sink=sink, build=refuse)
+        launch(config_at(str(tmp_path), cluster__workers=1), name="a", sink=sink, build=refuse)
     assert sink.lines == []
 
 
 def test_a_run_that_fails_too_often_ends_in_one_line(cluster: None, tmp_path: Path) -> None:
-    config = config_at(str(tmp_path), cluster__max_failures=0)
+    config = config_at(str(tmp_path), cluster__max_failures=0, cluster__workers=1)
     with pytest.raises(ServiceError, match="training failed: RuntimeError: out of luck; the same"):
         launch(config, name="a", build=fail)
 
@@ -165,29 +168,38 @@ def test_a_run_that_fails_too_often_ends_in_one_line(cluster: None, tmp_path: Pa
 def test_the_same_command_goes_on_after_its_process_was_killed(
     whole: RunResult, tmp_path: Path
 ) -> None:
+    """And passes over the newest checkpoint, which is damaged."""
     command = [sys.executable, "-m", "tests.support.launch_tiny", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    snapshot = tmp_path / "runs" / "tiny" / "checkpoint_manager_snapshot.json"
-    wait_until_exists(snapshot, first)
-    first.send_signal(signal.SIGKILL)
-    first.wait(30)
-    if first.stdout is not None:
-        first.stdout.close()
-    assert not exists(snapshot.parent / "result.json")
+    folder = tmp_path / "runs" / "tiny"
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as first:
+        wait_for_checkpoints(folder, first, count=2)
+        first.send_signal(signal.SIGKILL)
+    assert not (folder / "result.json").exists()
+    newest = max(reported(folder))
+    (folder / newest / "ema.safetensors").unlink()
 
     again = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=400
     )
-    lines = again.stdout.splitlines()
-    assert any(line.startswith("resumed at step ") for line in lines)
-    assert written_digests(lines[-1]) == written_digests(whole.last_checkpoint)
+    passed_over, resumed, *_, last = again.stdout.splitlines()
+    assert f"{newest}: ema.safetensors is missing" in passed_over
+    assert resumed.startswith("resumed at step ")
+    assert written_digests(last) == written_digests(whole.last_checkpoint)
 
 
-def wait_until_exists(path: Path, process: subprocess.Popen[str]) -> None:
+def reported(folder: Path) -> list[str]:
+    """Checkpoints in Ray's snapshot, which is none while it is being written."""
+    try:
+        snapshot = json.loads((folder / "checkpoint_manager_snapshot.json").read_text())
+    except (OSError, ValueError):
+        return []
+    return [entry["checkpoint_dir_name"] for entry in snapshot["checkpoint_results"]]
+
+
+def wait_for_checkpoints(folder: Path, process: subprocess.Popen[str], *, count: int) -> None:
     deadline_s = time.monotonic() + 300
-    while not path.exists() and time.monotonic() < deadline_s:
+    while len(reported(folder)) < count and time.monotonic() < deadline_s:
         assert process.poll() is None
         time.sleep(0.05)
-    assert path.exists()
+    assert len(reported(folder)) >= count

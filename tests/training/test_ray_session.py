@@ -1,0 +1,32 @@
+import os
+import socket
+import time
+
+import pytest
+
+from mono3d.config.schema import ClusterConfig
+from mono3d.errors import ServiceError
+from mono3d.training.ray_session import _without_mlflow, ray_session
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_is_not_there_is_said_at_once(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    started_s = time.monotonic()
+    with (
+        pytest.raises(ServiceError, match=f"^Ray at {address} cannot be used: .*refused; correct"),
+        ray_session(ClusterConfig(), has_dashboard=False),
+    ):
+        pytest.fail("there is no cluster")
+    assert time.monotonic() - started_s < 10
+
+
+def test_what_mlflow_needs_is_hidden_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    with _without_mlflow():
+        assert "MLFLOW_TRACKING_PASSWORD" not in os.environ
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"
