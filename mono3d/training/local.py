@@ -61,6 +61,7 @@ def train_locally(
     if config.train.threads_per_worker is not None:
         torch.set_num_threads(config.train.threads_per_worker)
     parts = build(config, Place(device=best_device()))
+    sink.say(parts.headline)
     keeper = LocalKeeper(folder, parts.facts, config.checkpoint)
     keeper.restore(parts.state, sink)
     recorder = RunRecorder(

@@ -12,6 +12,7 @@ from mono3d.data.loaders import BatchLoader
 from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.data.sampling import FrameDataset
 from mono3d.training.assembly import (
+    StepRule,
     build_dataset,
     build_loader,
     build_optimizer,
@@ -44,6 +45,16 @@ class RunParts:
     plan: FitPlan
     evaluate: EvaluateState
     facts: RunFacts
+    frames_per_step: int
+    """Over all ranks and micro-batches: what the learning rate is scaled to."""
+
+    @property
+    def headline(self) -> str:
+        """How the run learns, in words."""
+        return (
+            f"{self.total_steps} steps of {self.frames_per_step} frames, "
+            f"peak learning rate {self.state.peak_lr:.3g}"
+        )
 
     @property
     def total_steps(self) -> int:
@@ -69,21 +80,22 @@ def build_parts(config: RunConfig, place: Place) -> RunParts:
     """
     train, val = build_dataset(config, "train"), build_dataset(config, "val")
     loader = build_loader(config, train, rank=place.rank, world_size=place.world_size)
+    rule = build_step_rule(
+        config, batches_per_epoch=loader.batches_per_epoch, world_size=place.world_size
+    )
     return RunParts(
-        state=build_state(config, loader, place),
+        state=build_state(config, rule, place),
         loader=loader,
         plan=build_plan(config),
         evaluate=_Validation(config, val),
         facts=run_facts(config, {"train": train, "val": val}),
+        frames_per_step=rule.effective_batch,
     )
 
 
-def build_state(config: RunConfig, loader: BatchLoader, place: Place) -> TrainState:
+def build_state(config: RunConfig, rule: StepRule, place: Place) -> TrainState:
     """A state before its first step."""
     module = build_train_module(config).to(place.device)
-    rule = build_step_rule(
-        config, batches_per_epoch=loader.batches_per_epoch, world_size=place.world_size
-    )
     return TrainState(
         module=module,
         optimizer=build_optimizer(config.optim, module),

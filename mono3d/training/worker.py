@@ -6,7 +6,7 @@ the store of the checkpoints and nothing else: metrics go to a mailbox.
 
 import tempfile
 from collections.abc import Mapping
-from contextlib import chdir, nullcontext
+from contextlib import AbstractContextManager, chdir, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.spool import Spool
 from mono3d.training.checkpoint import (
     METRICS,
-    RunFacts,
     checkpoint_name,
     first_whole,
     load_checkpoint,
@@ -79,7 +78,7 @@ def train_worker(settings: WorkerSettings) -> None:
         fit(parts.state, parts.loader, parts.plan, evaluate=parts.evaluate, observer=observer)
 
 
-def _working_directory(directory: str) -> Any:
+def _working_directory(directory: str) -> AbstractContextManager[None]:
     """Ray starts workers elsewhere; on another machine the folder need not exist."""
     return chdir(directory) if Path(directory).is_dir() else nullcontext()
 
@@ -105,7 +104,7 @@ class _Worker:
     def __init__(
         self, settings: WorkerSettings, parts: RunParts, config: CheckpointConfig, spool: Path
     ) -> None:
-        self._checkpoints = join(settings.location, CHECKPOINTS)
+        self._location = settings.location
         self._mailbox = settings.mailbox
         self._parts = parts
         self._config = config
@@ -116,8 +115,9 @@ class _Worker:
         """Load the newest whole checkpoint, the same one on all ranks."""
         chosen = None
         if ray.train.get_context().get_world_rank() == 0:
-            newest_first = sorted(self._known, reverse=True)
-            chosen = first_whole([join(self._checkpoints, name) for name in newest_first], self.say)
+            folder = join(self._location, CHECKPOINTS)
+            newest_first = [join(folder, name) for name in sorted(self._known, reverse=True)]
+            chosen = first_whole(newest_first, self.say)
         chosen = broadcast_from_rank_zero(chosen)
         if chosen is not None:
             load_checkpoint(chosen, self._parts.state, spool=self._spool)
@@ -132,6 +132,7 @@ class _Worker:
             keep=self._keep,
         )
         recorder.replay(state)
+        self.say(self._parts.headline)
         if state.step:
             self.say(f"resumed at step {state.step}")
         return recorder
@@ -147,10 +148,11 @@ class _Worker:
         name = checkpoint_name(state.step)
         while name in self._known:  # a damaged one that was passed over still has the name
             name += "-again"
-        facts: RunFacts = self._parts.facts
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(folder) / name
-            save_checkpoint(state, directory, facts=facts, metrics=metrics, spool=self._spool)
+            save_checkpoint(
+                state, directory, facts=self._parts.facts, metrics=metrics, spool=self._spool
+            )
             ray.train.report(
                 {SCORE: score(metrics, self._config), "step": state.step},
                 checkpoint=Checkpoint.from_directory(directory),
@@ -160,8 +162,7 @@ class _Worker:
 
     def _upload(self, checkpoint: Checkpoint, name: str) -> Checkpoint:
         """In place of Ray's own upload: each file is verified, the manifest comes last."""
-        location = join(self._checkpoints.removesuffix(f"/{CHECKPOINTS}"), name)
-        upload_directory(Path(checkpoint.path), location, last=MANIFEST)
+        upload_directory(Path(checkpoint.path), join(self._location, name), last=MANIFEST)
         storage = ray.train.get_context().get_storage()
         return Checkpoint(storage.build_checkpoint_path_from_name(name), storage.storage_filesystem)
 

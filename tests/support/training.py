@@ -14,7 +14,7 @@ from mono3d.config.load import apply_overrides, parse
 from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import BatchLoader
 from mono3d.structures import Batch
-from mono3d.training.assembly import build_loader, build_plan
+from mono3d.training.assembly import build_loader, build_plan, build_step_rule
 from mono3d.training.optimiser_state import optimiser_tensors
 from mono3d.training.parts import Place, RunParts, build_state, run_facts
 from mono3d.training.state import TrainState
@@ -61,12 +61,16 @@ def tiny_parts(config: RunConfig, place: Place) -> RunParts:
     """Parts on frames in memory; evaluation is one number."""
     dataset = FramesInMemory(NUM_FRAMES)
     loader = build_loader(config, dataset, rank=place.rank, world_size=place.world_size)
+    rule = build_step_rule(
+        config, batches_per_epoch=loader.batches_per_epoch, world_size=place.world_size
+    )
     return RunParts(
-        state=build_state(config, loader, place),
+        state=build_state(config, rule, place),
         loader=loader,
         plan=build_plan(config),
         evaluate=no_evaluation,
         facts=run_facts(config, {"train": dataset}),
+        frames_per_step=rule.effective_batch,
     )
 
 

@@ -79,7 +79,8 @@ def test_the_same_name_goes_on_and_ends_where_an_uninterrupted_run_ends(
         train_locally(config, name="killed", build=dying_parts)
     sink = Lines()
     resumed = train_locally(config, name="killed", sink=sink, build=tiny_parts)
-    assert sink.lines[0].startswith("resumed at step 6 from ")
+    assert sink.lines[0] == "8 steps of 4 frames, peak learning rate 5e-05"
+    assert sink.lines[1].startswith("resumed at step 6 from ")
     assert digests(config, resumed.last_checkpoint) == digests(config, whole.last_checkpoint)
     assert resumed.metrics == whole.metrics
     spools = [Spool(tmp_path / "runs" / name / "metrics.jsonl") for name in ("whole", "killed")]
@@ -119,8 +120,8 @@ def test_a_damaged_checkpoint_is_passed_over(config: RunConfig, tmp_path: Path) 
     (folder / "checkpoints" / "step_00000006" / "ema.safetensors").unlink()
     sink = Lines()
     train_locally(config, name="a", sink=sink, build=tiny_parts)
-    assert "step_00000006: ema.safetensors is missing" in sink.lines[0]
-    assert sink.lines[1].startswith("resumed at step 4 from ")
+    assert "step_00000006: ema.safetensors is missing" in sink.lines[1]
+    assert sink.lines[2].startswith("resumed at step 4 from ")
 
 
 @pytest.mark.parametrize(
