@@ -178,8 +178,8 @@ def _load(
         yield from loader
     except Mono3dError as error:
         failure = type(error)(_own_line(error))
+        error.__traceback__ = None  # it would keep the loader's processes alive
     if failure is not None:
-        # Not from the original error, which would keep the loader's processes alive.
         raise failure
 
 

@@ -1,5 +1,6 @@
 """Preparation, padding and loading: what a batch holds, and that it depends on nothing else."""
 
+import multiprocessing
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
@@ -214,6 +215,7 @@ def test_errors_of_frames_are_one_line_wherever_they_are_read(num_workers: int) 
     with pytest.raises(DataError) as caught:
         list(loader(num_workers, Broken(14)).epoch(0))
     assert str(caught.value) == "samples/3.jpg: image is cut short"
+    assert multiprocessing.active_children() == []
 
 
 def test_evaluation_keeps_the_order_and_changes_nothing() -> None:
