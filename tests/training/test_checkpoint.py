@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -206,9 +207,10 @@ def test_refuses_another_architecture_naming_key_and_shapes(
     wider = fresh(tiny_config(model__channels=16))
     with pytest.raises(CheckpointError) as refusal:
         load_checkpoint(root / "8", wider)
-    assert str(refusal.value).endswith(
-        "8/model.safetensors: student.box_branches.convs.axis.weight has shape [2, 8, 1, 1], "
-        "this model needs [2, 16, 1, 1]"
+    assert re.fullmatch(
+        r".*8/model\.safetensors: student\.[\w.]+ has shape \[.*\b8,.*\], "
+        r"this model needs \[.*\b16,.*\]",
+        str(refusal.value),
     )
     with pytest.raises(CheckpointError, match="is missing, this model needs it"):
         load_student(root / "8", build_model(tiny_config(model__num_depth_bins=4)))
