@@ -99,6 +99,7 @@ class DenseDetector(nn.Module):
         self.depth_map_branch = nn.Conv2d(channels, 1, 1) if outputs.has_depth_map else None
         # PGD starts with the two depths in equal parts: sigmoid(1e-4) = 0.5.
         self.fusion_logit = nn.Parameter(torch.tensor(1e-4)) if outputs.num_depth_bins else None
+        self.depth_offsets = nn.Parameter(level_depth_offsets(strides, depth.std_log))
         self.scales = nn.ParameterDict(
             {name: nn.Parameter(torch.ones(len(strides))) for name in _SCALED}
         )
@@ -146,7 +147,9 @@ class DenseDetector(nn.Module):
         said = said | self.box_branches(box_features)
         if number == 0 and self.depth_map_branch is not None:
             said["depth_map"] = self.depth_map_branch(box_features)[:, 0]
-        return said | {name: said[name] * self.scales[name][number] for name in _SCALED}
+        said |= {name: said[name] * self.scales[name][number] for name in _SCALED}
+        said["log_depth"] = said["log_depth"] + self.depth_offsets[number]
+        return said
 
     def _with_depth(self, said: dict[str, Tensor], focal: Tensor) -> dict[str, Tensor]:
         """Single channels squeezed, and the depth in metres and in the codec's coordinate.
@@ -168,6 +171,16 @@ class DenseDetector(nn.Module):
         slope = (share * regressed_m / depth_m).detach()
         log_depth = self._depth.encode(depth_m, focal)
         return said | {"depth_m": depth_m, "log_depth": log_depth, "depth_slope": slope}
+
+
+def level_depth_offsets(strides: Sequence[int], std_log: float) -> Float[Tensor, " levels"]:
+    """Where each level's log depth starts, in the codec's coordinate.
+
+    Levels share their towers and split objects by their size in pixels, so what looks alike on a
+    level of twice the stride is half as far away. DD3D (arXiv:2108.06417) has learnt means too.
+    """
+    log_strides = torch.tensor(strides, dtype=torch.float32).log()
+    return (log_strides.mean() - log_strides) / std_log
 
 
 def ray_channels(

@@ -91,11 +91,14 @@ def test_a_plain_transformer_carries_the_same_head() -> None:
 
 @pytest.mark.parametrize("num_depth_bins", [0, 4])
 def test_an_untrained_network_says_the_mean_depth_and_no_object(num_depth_bins: int) -> None:
-    """The mean is exp(2.5) m at 80 px; four bins of 10 m say 15 m there, and each has half."""
+    """The mean is exp(2.5) m at 80 px on the middle level; four bins of 10 m say 15 m there.
+
+    Each of the two has half. A level of twice the stride starts at half the depth.
+    """
     inputs = make_inputs()
     responses = make_detector(num_depth_bins=num_depth_bins)(inputs).responses
     focal = inputs.projection[:, 0, 0, 0, None]
-    regressed_m = math.exp(2.5)
+    regressed_m = math.exp(2.5) * 16 / make_codec().grid.strides_px
     at_reference = (regressed_m + 15) / 2 if num_depth_bins else regressed_m
     relative = responses["depth_m"] / (at_reference * focal / 80) - 1
     assert relative.abs().mean() < 0.05

@@ -1,0 +1,89 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from mono3d.cli.main import app, main
+from tests.support.nuscenes_tables import VERSION, write_tables
+
+RUNNER = CliRunner()
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["mono3d", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    return int(exit_.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "nope"], "recipe 'nope': neither a file nor a shipped recipe"),
+        (["train", "demo", "optim.lrr=3"], "unknown key optim.lrr; did you mean optim.lr?"),
+        (["train", "demo", "optim.lr"], "override 'optim.lr': must be PATH=VALUE"),
+        (["train", "demo", "optim.lr=fast"], "optim.lr='fast'"),
+        (["train", "demo", "data.root=/no/such", "--local", "--name", "x"], "/no/such"),
+        (["data", "info", "/no/such"], "/no/such: no such folder"),
+        (["evaluate", "0123456789abcdef"], "an MLflow run id needs MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_user_error_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert run_main(monkeypatch, *arguments) == 2
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if "mono3d: " in text]
+    assert said in line
+
+
+def test_dry_run_prints_a_recipe_that_resolves_to_itself(tmp_path: Path) -> None:
+    printed = RUNNER.invoke(app, ["train", "demo", "mining.kind=none", "--dry-run"]).stdout
+    assert yaml.safe_load(printed)["mining"] == {"kind": "none"}
+    again = tmp_path / "again.yaml"
+    again.write_text(printed)
+    assert RUNNER.invoke(app, ["train", str(again), "--dry-run"]).stdout == printed
+
+
+def test_data_info_counts_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = write_tables(tmp_path / "data")
+    result = RUNNER.invoke(app, ["data", "info", str(root), "--version", VERSION])
+    assert result.exit_code == 0, result.output
+    assert "scenes 2, samples 4, images 24" in result.output
+
+
+@pytest.mark.slow
+def test_synth_train_locally_and_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    synth = "data synth world --width 160 --height 96 --train-scenes 1 --val-scenes 1 --samples 1"
+    assert RUNNER.invoke(app, [*synth.split(), "--processes", "1"]).exit_code == 0
+    kept = RUNNER.invoke(app, [*synth.split(), "--processes", "1"])
+    assert kept.stdout.startswith("kept world")
+    small = [
+        "data.root=world", "input.image_height_px=96", "input.image_width_px=160",
+        "model.backbone.width=8", "model.channels=8", "train.epochs=1", "train.batch_size=2",
+    ]  # fmt: skip
+    trained = RUNNER.invoke(app, ["train", "demo", "--local", "--name", "small", *small])
+    assert trained.exit_code == 0, trained.output
+    measured = RUNNER.invoke(app, ["evaluate", "runs/small", "-o", "report"])
+    assert measured.exit_code == 0, measured.output
+    metrics = json.loads(Path("report/metrics.json").read_text())
+    assert 0 <= metrics["nuscenes_map"] <= 1
+    assert metrics["centers_depth_abs_rel"] > 0
+    assert Path("report/predictions_0.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_command_starts_without_torch() -> None:
+    code = "import sys, mono3d.cli.main; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
