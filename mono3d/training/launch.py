@@ -21,7 +21,7 @@ from mono3d.training.failure_callback import FailureCallback, first_line, root_o
 from mono3d.training.mailbox import Mailbox, Message
 from mono3d.training.parts import BuildParts, build_parts
 from mono3d.training.progress import NoDisplay, ProgressSink
-from mono3d.training.ray_session import ray_session
+from mono3d.training.ray_session import ray_session, shortage
 from mono3d.training.run_record import (
     CHECKPOINTS,
     RunResult,
@@ -68,6 +68,9 @@ def launch(
         sink.say(f"run {name} is finished: {finished.last_checkpoint}")
         return finished
     with ray_session(config.cluster, has_dashboard=False):
+        lacking = shortage(config.cluster)
+        if lacking is not None:
+            sink.say(f"waiting for the cluster to grow: {lacking}")
         mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
         trainer = build_trainer(config, name, location, mailbox, build)
         outcome = _Watch(mailbox, tracker, sink).wait_for(trainer)

@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 import ray
 
 from mono3d.config.schema import ClusterConfig
-from mono3d.errors import ServiceError
+from mono3d.errors import ConfigError, ServiceError
 
 _SETTINGS = {
     # The controller fetches reports when it polls: with Ray's 2 s every checkpoint waits 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # prints every line twice
+    # Workers import torch and transformers while they start: on a busy machine longer than 60 s.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray 2.60 warns of a coming change that a run without GPUs does not care about.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -30,11 +32,12 @@ def ray_session(cluster: ClusterConfig, *, has_dashboard: bool) -> Iterator[None
     """Be connected; a connection that exists is used and left as it is.
 
     Args:
-        cluster: What the run needs; a cluster of our own is made large enough.
+        cluster: What the run needs; a cluster of our own has CPUs enough.
         has_dashboard: Of a cluster of our own. Search needs it: without it Ray does not notice
             that a stopped trial has left its resources behind.
 
     Raises:
+        ConfigError: The machine has fewer GPUs than the run asks for.
         ServiceError: The cluster cannot be reached or does not start.
     """
     for name, value in _SETTINGS.items():
@@ -43,7 +46,7 @@ def ray_session(cluster: ClusterConfig, *, has_dashboard: bool) -> Iterator[None
         yield
         return
     try:
-        _connect(cluster, has_dashboard)
+        is_own = _connect(cluster, has_dashboard)
     except (OSError, RuntimeError, ValueError) as error:
         where = os.environ.get("RAY_ADDRESS") or "this machine"
         raise ServiceError(
@@ -51,17 +54,36 @@ def ray_session(cluster: ClusterConfig, *, has_dashboard: bool) -> Iterator[None
             "unset it for a cluster on this machine"
         ) from error
     try:
+        if is_own:
+            _check_gpus(cluster)
         yield
     finally:
         ray.shutdown()
 
 
-def _connect(cluster: ClusterConfig, has_dashboard: bool) -> None:
+def shortage(cluster: ClusterConfig) -> str | None:
+    """What a run waits for in the connected cluster, which may still grow; None if nothing."""
+    resources = ray.cluster_resources()
+    for kind, each in (("CPU", cluster.cpus_per_worker), ("GPU", cluster.gpus_per_worker)):
+        needed, found = cluster.workers * each, resources.get(kind, 0)
+        if found < needed:
+            return f"{cluster.workers} workers need {needed:g} {kind}s, there are {found:g}"
+    return None
+
+
+def _check_gpus(cluster: ClusterConfig) -> None:
+    lacking = shortage(cluster)
+    if lacking is not None:
+        raise ConfigError(f"cluster.gpus_per_worker={cluster.gpus_per_worker:g}: {lacking}")
+
+
+def _connect(cluster: ClusterConfig, has_dashboard: bool) -> bool:
+    """Whether the cluster is our own."""
     address = os.environ.get("RAY_ADDRESS", "")
     if (address and address != "local") or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         _check_answers(address)
         ray.init(address=address or "auto", log_to_driver=False, logging_level="error")
-        return
+        return False
     # A watcher of cloud machines that are about to be taken away: one process less on this one.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     needed = math.ceil(cluster.workers * cluster.cpus_per_worker)
@@ -74,6 +96,7 @@ def _connect(cluster: ClusterConfig, has_dashboard: bool) -> None:
             log_to_driver=False,
             logging_level="error",
         )
+    return True
 
 
 def _check_answers(address: str) -> None:

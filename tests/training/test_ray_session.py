@@ -3,9 +3,10 @@ import socket
 import time
 
 import pytest
+import ray
 
 from mono3d.config.schema import ClusterConfig
-from mono3d.errors import ServiceError
+from mono3d.errors import ConfigError, ServiceError
 from mono3d.training.ray_session import _without_mlflow, ray_session
 
 
@@ -30,3 +31,15 @@ def test_what_mlflow_needs_is_hidden_for_a_moment(monkeypatch: pytest.MonkeyPatc
     with _without_mlflow():
         assert "MLFLOW_TRACKING_PASSWORD" not in os.environ
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_gpus_that_are_not_there_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    cluster = ClusterConfig(workers=2, gpus_per_worker=100)
+    lacking = r"^cluster\.gpus_per_worker=100: 2 workers need 200 GPUs, there are \d+$"
+    with pytest.raises(ConfigError, match=lacking), ray_session(cluster, has_dashboard=False):
+        pytest.fail("no machine has so many")
+    assert not ray.is_initialized()
