@@ -16,7 +16,10 @@ CORE_PACKAGES = ("structures", "geometry", "codec", "data", "model", "objectives
 RIM_MODULES = (
     "mono3d.data.nuscenes",
     "mono3d.training.worker",
+    "mono3d.training.failure_callback",
     "mono3d.training.launch",
+    "mono3d.training.ray_session",
+    "mono3d.training.tracked",
 )
 BLOCKED = ("ray", "mlflow", "nuscenes", "boto3", "botocore", "optuna")
 BLOCKING_IMPORTER = """

@@ -145,8 +145,7 @@ class DenseModel(Section):
     has_uncertainty: bool = False
     """Predict the scale of a Laplace law around the depth."""
     has_depth_map: bool = False
-    """Learn the depth of every LiDAR point too, from the finest level; needs LiDAR in training
-    only."""
+    """Learn the depth of every LiDAR point too; only training needs LiDAR."""
     max_positives: int = Field(256, ge=1)
     """Points learnt in one image, the most central first."""
 
