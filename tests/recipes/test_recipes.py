@@ -41,7 +41,7 @@ def test_recipe_trains_two_steps(recipe: str, world: Path) -> None:
     before = [p.clone() for p in parts.state.module.parameters()]
     for _ in range(2):
         output = train_step(
-            parts.state, [next(batches)], max_grad_norm=35, progress=0, with_statistics=True
+            parts.state, [next(batches)], max_grad_norm=35.0, progress=0.0, with_statistics=True
         )
         assert torch.stack(list(output.terms.values())).isfinite().all()
     moved = [
