@@ -19,6 +19,8 @@ _SETTINGS = {
     # Workers import torch and transformers while they start: on a busy machine longer than 60 s.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's own 15 would leave training what everything else on the machine does not want.
+    "RAY_worker_niceness": "0",
     # Ray 2.60 warns of a coming change that a run without GPUs does not care about.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
