@@ -152,11 +152,11 @@ def _train_and_report(
 
 
 def _free_name(config: RunConfig) -> str:
-    """demo, or demo-2, demo-3, ...: the first run that is not over, so a killed one goes on."""
-    from mono3d.training.run_record import read_result, run_location
+    """demo, or demo-2, demo-3, ...: the first that is free or was killed, so that it goes on."""
+    from mono3d.training.run_record import is_open_to, run_location
 
     names = ("demo" if number == 1 else f"demo-{number}" for number in itertools.count(1))
-    return next(name for name in names if read_result(run_location(config, name)) is None)
+    return next(name for name in names if is_open_to(run_location(config, name), config))
 
 
 def _print(summary: Mapping[str, Any], path: Path) -> None:

@@ -76,6 +76,22 @@ def open_run(location: str, config: RunConfig) -> RunResult | None:
     return read_result(location)
 
 
+def is_open_to(location: str, config: RunConfig) -> bool:
+    """Whether a run of this config can start or go on in the folder: none there, or it unfinished.
+
+    Raises:
+        StorageError: The folder cannot be read.
+    """
+    path = join(location, _RUN)
+    if not exists(path):
+        return True
+    try:
+        _check_same(_stored_config(path), config, location)
+    except ConfigError:
+        return False
+    return read_result(location) is None
+
+
 def read_result(location: str) -> RunResult | None:
     """The result of a run that is over, None while it is not.
 

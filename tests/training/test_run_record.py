@@ -7,6 +7,7 @@ from mono3d.errors import ConfigError, StorageError
 from mono3d.training.run_record import (
     RunResult,
     close_run,
+    is_open_to,
     open_run,
     read_result,
     run_location,
@@ -82,3 +83,13 @@ def test_damaged_records_are_said(tmp_path: Path) -> None:
     (tmp_path / "a" / "run.json").write_text("{")
     with pytest.raises(StorageError, match=r"run\.json: damaged; choose another run name"):
         open_run(location, config)
+
+
+def test_a_folder_is_open_to_a_new_run_and_to_its_own_until_it_is_over(tmp_path: Path) -> None:
+    location, config = str(tmp_path / "run"), tiny_config()
+    assert is_open_to(location, config)
+    open_run(location, config)
+    assert is_open_to(location, config)
+    assert not is_open_to(location, tiny_config(seed=1))
+    close_run(location, RESULT)
+    assert not is_open_to(location, config)
