@@ -44,6 +44,7 @@ def demo(
     console, clock = Console(stderr=True), StageClock()
     with clock.stage("data"):
         config = load_recipe(recipe, [f"cluster.storage={RUNS_URI}"])
+        console.print(f"rendering the synthetic world into {config.data.root}")
         _make_data(Path(config.data.root), console)
     with running_stack() as stack:
         clock.add("services", stack_seconds := clock.lap())
