@@ -44,7 +44,7 @@ def train_tracked(
             folder = figures or Path(scratch)
             assessment = assess_checkpoint(result.best_checkpoint, [], folder)
             record_assessment(assessment, tracker)
-        tracker.log_checkpoint(result.best_checkpoint, {"step": result.steps, "run": name})
+        tracker.log_checkpoint(result.best_checkpoint, {"run": name, "run_steps": result.steps})
     return result, assessment
 
 
