@@ -62,20 +62,17 @@ def gather_points(values: Tensor, index: Int64[Tensor, "n p"]) -> Tensor:
 class _Constants:
     """What encoding and decoding look up, on one device."""
 
-    centers_px: Float[Tensor, "points 2"]
-    strides_px: Float[Tensor, " points"]
     mean_dims: Float[Tensor, "classes 3"]
     stand_in: Float[Tensor, " 3"]
     """Centre of padded positives: any place before the camera."""
 
 
 class DenseCodec:
-    """Encode and decode for one image size, one set of strides and one class list."""
+    """Encode and decode images of any size, for one set of strides and one class list."""
 
     def __init__(
         self,
         *,
-        image_size: tuple[int, int],
         strides: tuple[int, ...],
         first_limit_px: float,
         depth: LogDepthCodec,
@@ -83,10 +80,9 @@ class DenseCodec:
         max_positives: int,
         min_points: int = 1,
     ) -> None:
-        """Fix the table of points.
+        """Keep the settings.
 
         Args:
-            image_size: Height and width of the network's input, pixels.
             strides: Of the levels, finest first, pixels.
             first_limit_px: Largest side distance that the finest level answers for.
             depth: The depth code.
@@ -94,17 +90,13 @@ class DenseCodec:
             max_positives: Capacity of one image; the least central positives are left out.
             min_points: Objects known to hold fewer LiDAR points are not learnt.
         """
-        self.image_size = image_size
-        self.grid: PointGrid = make_points(image_size, strides)
+        self.strides = strides
         self.depth = depth
         self.max_positives = max_positives
         self._ranges_px = level_ranges_px(strides, first_limit_px)
         self._min_points = min_points
         constants = _Constants(
-            centers_px=self.grid.centers_px,
-            strides_px=self.grid.strides_px,
-            mean_dims=mean_dims_hwl,
-            stand_in=torch.tensor([0.0, 0.0, 10.0]),
+            mean_dims=mean_dims_hwl, stand_in=torch.tensor([0.0, 0.0, 10.0])
         )
         self._constants = {torch.device("cpu"): constants}
 
@@ -114,16 +106,23 @@ class DenseCodec:
             self._constants[device] = to_device(self._constants[torch.device("cpu")], device)
         return self._constants[device]
 
-    def positives(self, boxes: Boxes3D, projection: Float[Tensor, "3 4"]) -> Positives:
-        """Positives of one image, the most central first; fields have the shape [p].
+    def grid(self, images: Tensor) -> PointGrid:
+        """Points of images [..., h, w], on their device."""
+        return make_points((images.shape[-2], images.shape[-1]), self.strides, images.device)
+
+    def positives(
+        self, boxes: Boxes3D, projection: Float[Tensor, "3 4"], image_size: tuple[int, int]
+    ) -> Positives:
+        """Positives of one image (height, width), the most central first; fields have shape [p].
 
         p is `max_positives`, or the number of points where that is smaller.
         """
         learnt = self._learnt(boxes)
         centers_px = project(boxes.centers[learnt], projection)
         corners = corners_cam(boxes.centers[learnt], boxes.dims_hwl[learnt], boxes.yaw[learnt])
-        boxes_px, _ = hull_2d(corners, projection, self.image_size)
-        found = assign(self.grid, self._ranges_px, centers_px=centers_px, boxes_px=boxes_px)
+        boxes_px, _ = hull_2d(corners, projection, image_size)
+        grid = make_points(image_size, self.strides)
+        found = assign(grid, self._ranges_px, centers_px=centers_px, boxes_px=boxes_px)
         centerness = torch.where(found.positive, found.centerness, 0.0)
         weight, index = centerness.topk(min(self.max_positives, len(centerness)))
         slots = learnt[found.slot[index]] if len(learnt) else torch.zeros_like(index)
@@ -153,7 +152,8 @@ class DenseCodec:
         alpha = alpha_from_yaw(at_slot(boxes.yaw), centers)
         velocity, attributes = at_slot(boxes.velocity), at_slot(boxes.attributes)
         dims = at_slot(boxes.dims_hwl).clamp(min=1e-2)
-        points_px, strides = constants.centers_px[index], constants.strides_px[index]
+        grid = self.grid(batch.images)
+        points_px, strides = grid.centers_px[index], grid.strides_px[index]
         depth_m = centers[..., 2]
         return DenseTargets(
             labels=labels,
@@ -216,7 +216,8 @@ class DenseCodec:
         """Decode the responses at given points as boxes of given classes."""
         said = {name: gather_points(responses[name], index).float() for name in _BOX_RESPONSES}
         constants = self._on(index.device)
-        points_px, strides = constants.centers_px[index], constants.strides_px[index]
+        grid = self.grid(inputs.images)
+        points_px, strides = grid.centers_px[index], grid.strides_px[index]
         projection = inputs.projection.flatten(0, 1)[:, None]
         centers_px = points_px + said["offset"] * strides[..., None]
         centers = unproject(centers_px, said["depth_m"], projection.expand(*index.shape, 3, 4))

@@ -37,15 +37,18 @@ def level_size(image_size: tuple[int, int], stride: int) -> tuple[int, int]:
     return -(-image_size[0] // stride), -(-image_size[1] // stride)
 
 
-def make_points(image_size: tuple[int, int], strides: Sequence[int]) -> PointGrid:
+def make_points(
+    image_size: tuple[int, int], strides: Sequence[int], device: torch.device | None = None
+) -> PointGrid:
     """Points of an image (height, width) for the given strides, finest first."""
     centers, point_strides, levels = [], [], []
     for level, stride in enumerate(strides):
         height, width = level_size(image_size, stride)
-        v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        rows, columns = (torch.arange(n, device=device) for n in (height, width))
+        v, u = torch.meshgrid(rows, columns, indexing="ij")
         centers.append(torch.stack([u, v], dim=-1).reshape(-1, 2) * stride + stride // 2)
-        point_strides.append(torch.full((height * width,), float(stride)))
-        levels.append(torch.full((height * width,), level))
+        point_strides.append(torch.full((height * width,), float(stride), device=device))
+        levels.append(torch.full((height * width,), level, device=device))
     return PointGrid(
         centers_px=torch.cat(centers).float(),
         strides_px=torch.cat(point_strides),

@@ -64,6 +64,9 @@ class InputConfig(Section):
     image_height_px: int = Field(448, ge=32)
     """Images are resized to the width, then the lowest rows are kept: above is mostly sky."""
     image_width_px: int = Field(800, ge=32)
+    epoch_scales: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """Shares of that size in the first epochs, one each: small images teach most per second, and
+    depth is focal-normalised, so that what they teach holds (EfficientNetV2, arXiv:2104.00298)."""
     flip_probability: float = Field(0.5, ge=0, le=1)
     """Mirrored training frames."""
     brightness_jitter: float = Field(0.0, ge=0, le=1)
@@ -228,7 +231,24 @@ class Sgd(Section):
     momentum: float = Field(0.9, ge=0, lt=1)
 
 
-OptimiserConfig = Annotated[AdamW | Sgd, Field(discriminator="kind")]
+class Muon(Section):
+    """Orthogonal steps for hidden weight matrices and convolutions, AdamW for everything else.
+
+    Learns from fewer images than AdamW from scratch; a step costs more.
+    """
+
+    kind: Literal["muon"] = "muon"
+    lr: float = Field(2e-3, gt=0)
+    """For `reference_batch` frames a step; the step's own size scales it in proportion."""
+    weight_decay: float = Field(0.05, ge=0)
+    """Not applied to norms, biases and scales."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+    """Of the matrices."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+
+
+OptimiserConfig = Annotated[AdamW | Sgd | Muon, Field(discriminator="kind")]
 
 
 class CosineSchedule(Section):

@@ -22,7 +22,8 @@ from mono3d.errors import DataError, Mono3dError
 from mono3d.geometry.camera import affine_projection
 from mono3d.structures import Batch, Boxes3D, Frame, Positives, map_tensors
 
-EncodePositives = Callable[[Boxes3D, Float[Tensor, "3 4"]], Positives]
+EncodePositives = Callable[[Boxes3D, Float[Tensor, "3 4"], tuple[int, int]], Positives]
+"""Boxes of one camera, its projection, and the height and width of its image → positives."""
 T = TypeVar("T", Boxes3D, Positives)
 
 
@@ -33,6 +34,8 @@ class Preparation:
     image_size: tuple[int, int]
     """Height and width, pixels."""
     encode: EncodePositives
+    epoch_scales: tuple[float, ...] = ()
+    """Shares of the size that the first epochs see; later ones see all of it."""
     augmentation: Augmentation | None = None
     with_depth_input: bool = False
     """Project the LiDAR points into a depth map for a teacher."""
@@ -40,6 +43,13 @@ class Preparation:
     """Project them as targets too, one for each cell of this stride; None is no such target."""
     max_objects: int = 64
     """Slots for labelled boxes of one camera, and of the moment; the farthest ones are dropped."""
+
+    def in_epoch(self, epoch: int) -> "Preparation":
+        """The preparation of one epoch, at its size."""
+        if epoch >= len(self.epoch_scales):
+            return self
+        height, width = (round(side * self.epoch_scales[epoch]) for side in self.image_size)
+        return replace(self, image_size=(height, width), epoch_scales=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +81,9 @@ def prepare(frame: Frame, how: Preparation, generator: torch.Generator) -> Prepa
     stride = how.depth_target_stride
     return PreparedFrame(
         frame=frame,
-        positives=tuple(how.encode(boxes, projection) for boxes, projection in cameras),
+        positives=tuple(
+            how.encode(boxes, projection, how.image_size) for boxes, projection in cameras
+        ),
         depth_input=_depth_maps(frame, how.image_size, 1)[:, None]
         if how.with_depth_input
         else None,
@@ -116,7 +128,7 @@ class PreparedDataset(Dataset[PreparedFrame]):
         epoch, index = key
         words = np.random.SeedSequence([self._seed, epoch, index]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(words[0]))
-        return prepare(self._dataset[index], self._preparation, generator)
+        return prepare(self._dataset[index], self._preparation.in_epoch(epoch), generator)
 
 
 class BatchLoader:

@@ -20,6 +20,7 @@ from mono3d.config.schema import (
     CosineSchedule,
     GmmMiningConfig,
     MiningConfig,
+    Muon,
     NoMining,
     OptimiserConfig,
     PretrainedBackbone,
@@ -44,6 +45,7 @@ from mono3d.training.loop import FitPlan
 from mono3d.training.schedule import (
     Schedule,
     build_adamw,
+    build_muon,
     build_sgd,
     cosine_schedule,
     step_schedule,
@@ -94,7 +96,6 @@ def build_codec(config: RunConfig) -> DenseCodec:
     except ValueError as error:
         raise ConfigError(f"data.mean_dims_hwl: {error}; add them there") from error
     return DenseCodec(
-        image_size=image_size(config),
         strides=config.model.strides_px,
         first_limit_px=config.model.first_limit_px,
         depth=build_depth_codec(config),
@@ -190,6 +191,7 @@ def build_preparation(config: RunConfig, codec: DenseCodec, *, training: bool) -
         image_size=image_size(config),
         encode=codec.positives,
         augmentation=augmentation,
+        epoch_scales=config.input.epoch_scales if training else (),
         max_objects=config.input.max_objects,
         depth_target_stride=(
             config.model.strides_px[0] if training and config.model.has_depth_map else None
@@ -278,6 +280,14 @@ def build_optimizer(config: OptimiserConfig, module: TrainModule) -> Optimizer:
         case Sgd():
             return build_sgd(
                 module, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum
+            )
+        case Muon():
+            return build_muon(
+                module,
+                lr=config.lr,
+                weight_decay=config.weight_decay,
+                momentum=config.momentum,
+                betas=(config.beta1, config.beta2),
             )
         case _:
             assert_never(config)

@@ -190,11 +190,12 @@ def _answer(
     is_read = depth[number].isfinite()
     centers = pair_depths(depth[number][is_read], truth.select(is_read))
     projection = batch.projection[number, 0]
+    height, width = batch.images.shape[-2:]
     return FrameAnswer(
         frame_id=batch.frame_ids[number],
         detections=detections,
         centers=centers,
-        matched=match_in_image(detections, truth, projection, codec.image_size),
+        matched=match_in_image(detections, truth, projection, (height, width)),
     )
 
 

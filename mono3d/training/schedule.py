@@ -8,6 +8,9 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from mono3d.model.heads import Branches
+from mono3d.training.muon import Muon, is_hidden_matrix
+
 Schedule = Callable[[int], float]
 """Optimiser step → share of the peak learning rate."""
 
@@ -60,6 +63,29 @@ def build_sgd(module: nn.Module, *, lr: float, weight_decay: float, momentum: fl
     for parameter in (p for group in groups for p in group["params"]):
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
+
+
+def build_muon(
+    module: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    betas: tuple[float, float],
+) -> Optimizer:
+    """Muon for the hidden matrices, AdamW for output branches, norms, biases and scales."""
+    groups = parameter_groups(module, weight_decay)
+    outputs = {id(p) for m in module.modules() if isinstance(m, Branches) for p in m.parameters()}
+    hidden = {
+        id(p) for p in module.parameters() if is_hidden_matrix(p) and id(p) not in outputs
+    }
+    matrices = [p for group in groups for p in group["params"] if id(p) in hidden]
+    others = [
+        group | {"params": [p for p in group["params"] if id(p) not in hidden]} for group in groups
+    ]
+    return Muon(
+        matrices, others, lr=lr, weight_decay=weight_decay, momentum=momentum, betas=betas
+    )
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mono3d.codec.points import make_points
 from mono3d.codec.dense import DenseCodec, DenseTargets, gather_points, point_confidence
 from mono3d.data.augment import Augmentation
 from mono3d.geometry.camera import project
@@ -31,7 +32,7 @@ def camera_frame(boxes: Boxes3D, projection: Tensor = CAMERA) -> Frame:
 
 def responses_that_say(targets: DenseTargets, codec: DenseCodec) -> dict[str, Tensor]:
     """Responses of a perfect network: the targets at their points, no object anywhere else."""
-    num_images, num_points = len(targets.index), len(codec.grid)
+    num_images, num_points = len(targets.index), len(make_points(IMAGE_SIZE, codec.strides))
 
     def placed(values: Tensor) -> Tensor:
         index = torch.where(targets.valid, targets.index, num_points)
@@ -143,8 +144,9 @@ def test_targets_by_hand() -> None:
     batch = make_batch([camera_frame(boxes)], codec)
     targets = codec.targets(batch)
     best = targets.centerness[0].argmax()
-    point = codec.grid.centers_px[targets.index[0, best]]
-    stride = codec.grid.strides_px[targets.index[0, best]]
+    grid = codec.grid(batch.images)
+    point = grid.centers_px[targets.index[0, best]]
+    stride = grid.strides_px[targets.index[0, best]]
     torch.testing.assert_close(
         targets.offset[0, best], (torch.tensor([56.0, 36.0]) - point) / stride
     )
@@ -165,13 +167,13 @@ def test_targets_by_hand() -> None:
 def test_objects_behind_or_without_lidar_points_are_not_learnt() -> None:
     boxes = make_boxes([[0, 0, 10.0], [0.5, 0, -10.0], [2.0, 0, 12.0], [-2.0, 0, 12.0]])
     boxes = replace(boxes, num_points=torch.tensor([-1, 50, 0, 1]))
-    positives = make_codec().positives(boxes, CAMERA)
+    positives = make_codec().positives(boxes, CAMERA, IMAGE_SIZE)
     assert set(positives.slot[positives.valid].tolist()) == {0, 3}
 
 
 def test_an_image_without_objects_has_no_positives() -> None:
     codec = make_codec(max_positives=5)
-    positives = codec.positives(Boxes3D.empty(), CAMERA)
+    positives = codec.positives(Boxes3D.empty(), CAMERA, IMAGE_SIZE)
     assert positives.index.shape == (5,)
     assert not positives.valid.any()
     for value in (positives.index, positives.slot, positives.weight):
@@ -184,8 +186,8 @@ def test_an_image_without_objects_has_no_positives() -> None:
 
 def test_the_most_central_positives_fill_the_capacity() -> None:
     boxes = make_boxes([[0, 0, 10.0], [3.0, 0, 12.0]])
-    whole = make_codec(max_positives=64).positives(boxes, CAMERA)
-    cut = make_codec(max_positives=3).positives(boxes, CAMERA)
+    whole = make_codec(max_positives=64).positives(boxes, CAMERA, IMAGE_SIZE)
+    cut = make_codec(max_positives=3).positives(boxes, CAMERA, IMAGE_SIZE)
     assert whole.valid.sum() > 3
     assert torch.equal(cut.weight, whole.weight[:3])
     assert (whole.weight.diff() <= 0).all()
@@ -197,7 +199,7 @@ def test_depth_at_centers_is_read_at_the_most_central_point() -> None:
     codec = make_codec()
     batch = make_batch([camera_frame(boxes)], codec, max_objects=4)
     targets = codec.targets(batch)
-    responses = {"depth_m": torch.arange(float(len(codec.grid)))[None]}
+    responses = {"depth_m": torch.arange(float(len(codec.grid(batch.images))))[None]}
     read = codec.depth_at_centers(responses, batch)
     for slot in (0, 1):
         of_object = targets.valid[0] & (targets.object_ids[0] == slot)
@@ -248,8 +250,9 @@ def test_targets_agree_with_the_projected_centre_of_every_camera() -> None:
     codec = make_codec()
     batch = make_batch([surround_frame(7)], codec)
     targets = codec.targets(batch)
-    said = codec.grid.centers_px[targets.index] + (
-        targets.offset * codec.grid.strides_px[targets.index][..., None]
+    grid = codec.grid(batch.images)
+    said = grid.centers_px[targets.index] + (
+        targets.offset * grid.strides_px[targets.index][..., None]
     )
     for camera in range(6):
         slots = targets.object_ids[camera][targets.valid[camera]]

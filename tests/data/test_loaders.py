@@ -14,13 +14,13 @@ from mono3d.data.loaders import BatchLoader, Preparation, collate, evaluation_ba
 from mono3d.data.sampling import Sampling
 from mono3d.errors import DataError
 from mono3d.structures import Batch, Frame, map_tensors
-from tests.support.frames import FramesInMemory, make_batch, make_codec, surround_frame
+from tests.support.frames import IMAGE_SIZE, FramesInMemory, make_batch, make_codec, surround_frame
 
 CODEC = make_codec()
 
 
 def preparation(**changes: Any) -> Preparation:
-    plain = Preparation(image_size=CODEC.image_size, encode=CODEC.positives, max_objects=8)
+    plain = Preparation(image_size=IMAGE_SIZE, encode=CODEC.positives, max_objects=8)
     return replace(plain, **changes)
 
 
@@ -128,7 +128,7 @@ def test_of_too_many_objects_the_nearest_are_kept() -> None:
 def test_depth_for_teachers_is_true_depth_where_points_are() -> None:
     batch = make_batch([surround_frame(0)], CODEC, with_depth_input=True)
     assert batch.depth_input is not None
-    assert batch.depth_input.shape == (1, 6, 1, *CODEC.image_size)
+    assert batch.depth_input.shape == (1, 6, 1, *IMAGE_SIZE)
     known = batch.depth_input[batch.depth_input > 0]
     assert len(known) > 20
     assert known.max() < 40
@@ -232,6 +232,6 @@ def test_collate_takes_what_prepare_gives() -> None:
     how = preparation(encode=encode)
     prepared = [prepare(FramesInMemory(3)[i], how, torch.Generator()) for i in range(3)]
     batch = collate(prepared, 8)
-    assert batch.images.shape == (3, 1, 3, *CODEC.image_size)
+    assert batch.images.shape == (3, 1, 3, *IMAGE_SIZE)
     assert batch.positives.index.shape == (3, 1, CODEC.max_positives)
     assert torch.equal(batch.positives.index[2, 0], prepared[2].positives[0].index)

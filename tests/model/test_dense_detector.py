@@ -46,8 +46,9 @@ def make_inputs(
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_every_point_says_everything(options: dict[str, Any], image_size: tuple[int, int]) -> None:
     detector = make_detector(**options)
-    responses = detector(make_inputs(image_size, frames=1, cameras=2)).responses
-    points = len(make_codec(image_size=image_size).grid)
+    inputs = make_inputs(image_size, frames=1, cameras=2)
+    responses = detector(inputs).responses
+    points = len(make_codec().grid(inputs.images))
     widths = {
         "class_logits": NUM_CLASSES, "attribute": NUM_ATTRIBUTES, "offset": 2, "log_dims": 3,
         "axis": 2, "direction": 2, "velocity": 2,
@@ -85,8 +86,9 @@ def test_every_weight_of_any_backbone_that_learns_gets_a_gradient(model_type: st
 def test_a_plain_transformer_carries_the_same_head() -> None:
     detector = make_detector(backbone=build_from_config("dinov2", TINY["dinov2"]))
     assert detector.features["backbone_14"] == (16, 14)
-    predictions = detector(make_inputs((64, 96)))
-    assert predictions.responses["depth_m"].shape == (2, len(make_codec().grid))
+    inputs = make_inputs((64, 96))
+    points = len(make_codec().grid(inputs.images))
+    assert detector(inputs).responses["depth_m"].shape == (2, points)
 
 
 @pytest.mark.parametrize("num_depth_bins", [0, 4])
@@ -98,7 +100,7 @@ def test_an_untrained_network_says_the_mean_depth_and_no_object(num_depth_bins: 
     inputs = make_inputs()
     responses = make_detector(num_depth_bins=num_depth_bins)(inputs).responses
     focal = inputs.projection[:, 0, 0, 0, None]
-    regressed_m = math.exp(2.5) * 16 / make_codec().grid.strides_px
+    regressed_m = math.exp(2.5) * 16 / make_codec().grid(inputs.images).strides_px
     at_reference = (regressed_m + 15) / 2 if num_depth_bins else regressed_m
     relative = responses["depth_m"] / (at_reference * focal / 80) - 1
     assert relative.abs().mean() < 0.05

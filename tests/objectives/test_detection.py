@@ -58,7 +58,7 @@ def test_a_total_by_hand() -> None:
     frame = replace(FramesInMemory(1)[0], boxes_cam=(boxes,), boxes_bev=boxes)
     batch = make_batch([frame], codec)
     targets = codec.targets(batch)
-    num_points = len(codec.grid)
+    num_points = len(codec.grid(batch.images))
     widths = {"class_logits": 2, "attribute": 4, "offset": 2, "log_dims": 3, "axis": 2,
               "direction": 2, "velocity": 2}  # fmt: skip
     responses = {name: torch.zeros(1, num_points, width) for name, width in widths.items()}

@@ -167,13 +167,11 @@ def _pose(heading: float, random: torch.Generator) -> Tensor:
 
 def make_codec(
     *,
-    image_size: tuple[int, int] = IMAGE_SIZE,
     strides: tuple[int, ...] = (8, 16, 32),
     max_positives: int = 64,
 ) -> DenseCodec:
     """A dense codec of two classes for small images."""
     return DenseCodec(
-        image_size=image_size,
         strides=strides,
         first_limit_px=24.0,
         depth=LogDepthCodec(reference_focal_px=80.0, mean_log_m=2.5, std_log=0.6),
@@ -192,7 +190,7 @@ def make_batch(
 ) -> Batch:
     """Frames through the loader's own preparation and collation."""
     preparation = Preparation(
-        image_size=codec.image_size,
+        image_size=IMAGE_SIZE,
         encode=codec.positives,
         augmentation=augmentation,
         with_depth_input=with_depth_input,

@@ -23,6 +23,7 @@ from mono3d.training.assembly import (
     build_step_rule,
     build_train_module,
 )
+from mono3d.training.muon import Muon
 from tests.support.frames import IMAGE_SIZE, FramesInMemory
 from tests.support.training import tiny_config
 
@@ -30,9 +31,8 @@ from tests.support.training import tiny_config
 def test_codec_and_model_share_points_and_depth_code() -> None:
     config = tiny_config(model__depth_code__reference_focal_px=80.0)
     codec, model = build_codec(config), build_model(config)
-    assert codec.image_size == IMAGE_SIZE
     batch = next(build_loader(config, FramesInMemory(8), rank=0, world_size=1).epoch(0))
-    assert model(batch).responses["depth_m"].shape == (2, len(codec.grid))
+    assert model(batch).responses["depth_m"].shape == (2, len(codec.grid(batch.images)))
     assert codec.depth.reference_focal_px == 80.0
     assert codec.depth == model._depth
 
@@ -42,7 +42,7 @@ def test_classes_without_a_mean_size_are_named() -> None:
     with pytest.raises(ConfigError, match=r"^data\.mean_dims_hwl: .*\['tram'\]; add them there"):
         build_codec(config)
     sized = tiny_config(data__class_names=["car", "tram"], data__mean_dims_hwl={"tram": [3, 2, 9]})
-    assert build_codec(sized).grid is not None
+    assert build_codec(sized).strides == sized.model.strides_px
 
 
 def test_backbones_of_every_kind(tmp_path: Path) -> None:
@@ -92,6 +92,26 @@ def test_optimisers_of_every_kind() -> None:
     sgd = build_optimizer(tiny_config(optim__kind="sgd", optim__momentum=0.5).optim, module)
     assert isinstance(sgd, SGD)
     assert sgd.param_groups[0]["momentum"] == 0.5
+    muon = build_optimizer(tiny_config(optim__kind="muon", optim__momentum=0.8).optim, module)
+    assert isinstance(muon, Muon)
+    assert muon.param_groups[0]["momentum"] == 0.8
+    learnt = sum(len(group["params"]) for group in muon.param_groups)
+    assert learnt == sum(p.requires_grad for p in module.parameters())
+    branches = module.student.get_submodule("class_branches.conv")
+    assert all(branches.weight is not p for p in muon.param_groups[0]["params"])
+
+
+def test_the_first_epochs_of_training_see_small_images() -> None:
+    config = tiny_config(input__epoch_scales=[0.5])
+    loader = build_loader(config, FramesInMemory(8), rank=0, world_size=1)
+    height, width = IMAGE_SIZE
+    first, second = next(loader.epoch(0)), next(loader.epoch(1))
+    assert first.images.shape[-2:] == (height // 2, width // 2)
+    assert second.images.shape[-2:] == (height, width)
+    module = build_train_module(config)
+    assert module.student(first).responses["depth_m"].isfinite().all()
+    held_out = build_preparation(config, build_codec(config), training=False)
+    assert held_out.in_epoch(0).image_size == IMAGE_SIZE
 
 
 def test_schedules_are_in_steps() -> None:

@@ -7,6 +7,7 @@ from torch.optim import Optimizer
 
 from mono3d.training.schedule import (
     build_adamw,
+    build_muon,
     build_sgd,
     cosine_schedule,
     guarded_step,
@@ -56,6 +57,9 @@ def test_weights_decay_and_norms_biases_and_scales_do_not() -> None:
 def build(kind: str, module: nn.Module) -> Optimizer:
     if kind == "adamw":
         return build_adamw(module, lr=0.1, weight_decay=0.01, betas=(0.9, 0.999))
+    if kind == "muon":
+        betas = (0.9, 0.999)
+        return build_muon(module, lr=0.1, weight_decay=0.01, momentum=0.9, betas=betas)
     return build_sgd(module, lr=0.1, weight_decay=0.01, momentum=0.9)
 
 
@@ -67,7 +71,7 @@ def reference(kind: str, module: nn.Module) -> Optimizer:
 
 def linear() -> nn.Linear:
     torch.manual_seed(0)
-    return nn.Linear(4, 3)
+    return nn.Linear(24, 16)
 
 
 def give_gradient(module: nn.Module, seed: int) -> None:
@@ -89,7 +93,7 @@ def test_guarded_steps_are_the_plain_optimiser_s(kind: str) -> None:
         torch.testing.assert_close(one, wanted)
 
 
-@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+@pytest.mark.parametrize("kind", ["adamw", "sgd", "muon"])
 @pytest.mark.parametrize("bad_first", [False, True])
 def test_a_bad_step_might_as_well_not_have_been(kind: str, bad_first: bool) -> None:
     """Whether or not the optimiser has a state already."""
@@ -111,6 +115,6 @@ def test_a_bad_step_might_as_well_not_have_been(kind: str, bad_first: bool) -> N
 
 
 def test_one_rate_for_all_groups() -> None:
-    optimizer = build("adamw", linear())
+    optimizer = build("muon", linear())
     set_learning_rate(optimizer, 0.025)
-    assert [group["lr"] for group in optimizer.param_groups] == [0.025, 0.025]
+    assert [group["lr"] for group in optimizer.param_groups] == [0.025] * 3

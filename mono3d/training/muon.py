@@ -1,0 +1,118 @@
+"""Muon: weight matrices step along the nearest orthogonal matrix of their momentum.
+
+Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024): Nesterov
+momentum, five Newton-Schulz iterations with its coefficients; the factor that gives a step the size
+of AdamW's is section 2.2 of Liu et al. (arXiv:2502.16982). Ours are two things. Convolutions
+count as matrices [out, in * k * k], where torch.optim.Muon takes only two dimensions and works in
+bfloat16, which processors without matrix units emulate slowly. And the iterations run on the Gram
+matrix: they are polynomials in X X^T times X, so X itself is needed once, at the end.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_ITERATIONS = 5
+_ADAMW_RMS = 0.2
+"""Root mean square of the entries of a typical AdamW step, as a share of the rate."""
+MIN_SIDE = 16
+"""Matrices with a shorter side are stems and embeddings of a few channels, not hidden layers."""
+
+
+def is_hidden_matrix(parameter: nn.Parameter) -> bool:
+    """Whether Muon is meant for this weight."""
+    return parameter.dim() > 1 and min(_as_matrix(parameter).shape) >= MIN_SIDE
+
+
+def orthogonalised(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+    """About U V^T of the singular value decomposition U S V^T: singular values of 0.7 to 1.2."""
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonalised(matrix.T).T
+    unit = matrix / (matrix.norm() + 1e-7)
+    gram = unit @ unit.T
+    product = factor = _polynomial(gram)
+    for _ in range(_ITERATIONS - 1):
+        gram = factor @ gram @ factor
+        factor = _polynomial(gram)
+        product = factor @ product
+    return product @ unit
+
+
+def _polynomial(gram: Float[Tensor, "rows rows"]) -> Float[Tensor, "rows rows"]:
+    """What one iteration multiplies the matrix by: a I + b G + c G G."""
+    a, b, c = _COEFFICIENTS
+    factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal().add_(a)
+    return factor
+
+
+class Muon(Optimizer):
+    """Muon for hidden matrices, fused AdamW for everything else, at one learning rate.
+
+    `found_inf` (float 0 or 1, on the device) set to 1 makes a step that changes nothing, as in the
+    fused optimisers of torch.
+    """
+
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
+
+    def __init__(
+        self,
+        matrices: Iterable[nn.Parameter],
+        others: list[dict[str, Any]],
+        *,
+        lr: float,
+        weight_decay: float,
+        momentum: float,
+        betas: tuple[float, float],
+    ) -> None:
+        """Divide the work.
+
+        Args:
+            matrices: What `is_hidden_matrix` holds for.
+            others: Parameter groups for AdamW, each with its own weight decay.
+            lr: Of both parts.
+            weight_decay: Of the matrices, decoupled.
+            momentum: Of the matrices.
+            betas: AdamW's.
+        """
+        own = {"params": list(matrices), "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__([own, *others], {"lr": lr})
+        # The same groups and the same state: rates and checkpoints see one optimiser.
+        self._adamw = AdamW(self.param_groups[1:], lr=lr, betas=betas, fused=True)
+        self._adamw.state = self.state
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step; nothing crosses to the host."""
+        self._adamw.grad_scale = self.grad_scale  # type: ignore[attr-defined]
+        self._adamw.found_inf = self.found_inf  # type: ignore[attr-defined]
+        self._adamw.step()
+        group = self.param_groups[0]
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                self._step_matrix(parameter, parameter.grad, group)
+
+    def _step_matrix(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        buffer = self.state[parameter]["momentum_buffer"]
+        kept, share = group["momentum"], 1.0
+        if self.found_inf is not None:
+            is_bad = self.found_inf > 0
+            gradient = torch.where(is_bad, 0.0, gradient)
+            kept, share = torch.where(is_bad, 1.0, kept), 1.0 - self.found_inf
+        buffer.mul_(kept).add_(gradient)
+        ahead = _as_matrix(gradient + group["momentum"] * buffer)
+        rate = share * group["lr"]
+        update = orthogonalised(ahead) * (rate * _ADAMW_RMS * max(ahead.shape) ** 0.5)
+        parameter.mul_(1 - rate * group["weight_decay"]).sub_(update.view_as(parameter))
+
+
+def _as_matrix(weight: Tensor) -> Float[Tensor, "rows columns"]:
+    return weight.reshape(len(weight), -1)
