@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
+from mono3d.cli.rendering import render
 from mono3d.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Make a synthetic data set, or look at one.")
@@ -32,7 +32,7 @@ def synth(
     Ten classes, six cameras, LiDAR, all tables: nuscenes-devkit and every tool that reads nuScenes
     read it. The same options give the same bytes; a folder that already holds them is kept.
     """
-    from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
+    from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig
 
     config = SyntheticConfig(
         image_size=(width, height),
@@ -42,14 +42,7 @@ def synth(
         seed=seed,
         version=version,
     )
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("rendering scenes", total=train_scenes + val_scenes)
-        summary = write_nuscenes(
-            root,
-            config,
-            num_processes=processes,
-            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    summary = render(root, config, num_processes=processes, console=Console(stderr=True))
     typer.echo(f"{'wrote' if summary.is_new else 'kept'} {summary.root}, version {summary.version}")
     for split, count in summary.num_samples.items():
         typer.echo(f"  {split}: {count} samples, {6 * count} images")

@@ -4,20 +4,21 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
+from mono3d.cli.rendering import render
 from mono3d.config.load import load_recipe
 from mono3d.config.schema import RunConfig
 from mono3d.services.address import RUNS_URI
 from mono3d.services.stack import running_stack
+from mono3d.training.progress import Progress, ProgressSink
 
 _TRAIN_SCENES, _VAL_SCENES, _SAMPLES = 120, 26, 4
 _ROWS = {
@@ -42,53 +43,69 @@ def demo(
     middle it goes on where it was; a finished demo is trained anew under the next name.
     """
     console, clock = Console(stderr=True), StageClock()
-    with clock.stage("data"):
-        config = load_recipe(recipe, [f"cluster.storage={RUNS_URI}"])
-        console.print(f"rendering the synthetic world into {config.data.root}")
-        _make_data(Path(config.data.root), console)
+    clock.enter("data")
+    config = load_recipe(recipe, [f"cluster.storage={RUNS_URI}"])
+    console.print(f"rendering the synthetic world into {config.data.root}")
+    _make_data(Path(config.data.root), console)
+    clock.enter("services")
     with running_stack() as stack:
-        clock.add("services", stack_seconds := clock.lap())
-        console.print(f"S3 and MLflow are up ({stack_seconds:.0f} s)")
+        clock.enter("start")
+        console.print("S3 and MLflow are up")
         os.environ.update(stack.environment())
-        summary = _train_and_report(config, directory, clock, console)
-    summary["seconds"] = clock.seconds | {"total": clock.total()}
+        summary = _train_and_report(config, directory, clock)
+    clock.enter("end")
+    summary["seconds"] = clock.rounded()
     path = directory / "summary.json"
     path.write_text(json.dumps(summary, indent=2) + "\n")
     _print(summary, path)
 
 
 class StageClock:
-    """Seconds of each named stage."""
+    """Seconds of each named stage; a stage ends where the next one begins."""
 
     def __init__(self) -> None:
-        """Start."""
-        self.seconds: dict[str, float] = {}
-        self._start = self._last = time.perf_counter()
+        """Nothing has begun."""
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._stage: str | None = None
+        self._since = time.perf_counter()
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
-        self.lap()
-        yield
-        self.add(name, self.lap())
-
-    def add(self, name: str, seconds: float) -> None:
-        """Note a stage."""
-        self.seconds[name] = round(seconds, 1)
-
-    def lap(self) -> float:
-        """Seconds since the last lap."""
+    def enter(self, stage: str) -> None:
+        """Begin or go on with a stage."""
         now = time.perf_counter()
-        passed, self._last = now - self._last, now
-        return passed
+        if self._stage is not None:
+            self.seconds[self._stage] += now - self._since
+        self._stage, self._since = stage, now
 
-    def total(self) -> float:
-        """Seconds since the start."""
-        return round(time.perf_counter() - self._start, 1)
+    def rounded(self) -> dict[str, float]:
+        """All stages and their sum."""
+        stages = {name: round(seconds, 1) for name, seconds in self.seconds.items()}
+        return stages | {"total": round(sum(self.seconds.values()), 1)}
+
+
+class _TimedDisplay:
+    """The display of a run that tells training, evaluation and report apart."""
+
+    def __init__(self, display: ProgressSink, clock: StageClock) -> None:
+        self._display = display
+        self._clock = clock
+
+    def update(self, progress: Progress) -> None:
+        self._display.update(progress)
+        if progress.record is None:
+            self._clock.enter("evaluation")
+        elif (
+            progress.step == progress.total_steps and "val/nuscenes_map" in progress.record.metrics
+        ):
+            self._clock.enter("report")
+        else:
+            self._clock.enter("training")
+
+    def say(self, line: str) -> None:
+        self._display.say(line)
 
 
 def _make_data(root: Path, console: Console) -> None:
-    from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
+    from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig
 
     config = SyntheticConfig(
         image_size=(400, 224),
@@ -97,53 +114,41 @@ def _make_data(root: Path, console: Console) -> None:
         samples_per_scene=_SAMPLES,
         seed=0,
     )
-    with Progress(console=console) as bar:
-        task = bar.add_task("rendering scenes", total=_TRAIN_SCENES + _VAL_SCENES)
-        write_nuscenes(
-            root,
-            config,
-            num_processes=2,
-            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    render(root, config, num_processes=2, console=console)
 
 
-def _train_and_report(
-    config: RunConfig, directory: Path, clock: StageClock, console: Console
-) -> dict[str, Any]:
+def _train_and_report(config: RunConfig, directory: Path, clock: StageClock) -> dict[str, Any]:
     """Untrained network, training, trained network: all on the same held-out scenes."""
-    from mono3d.training.assembly import build_dataset, build_model
-    from mono3d.training.evaluate import evaluate_split
+    from mono3d.training.assembly import build_dataset
     from mono3d.training.progress_display import ProgressDisplay
     from mono3d.training.report import row_baseline_abs_rel
     from mono3d.training.tracked import train_tracked
 
-    with clock.stage("untrained"):
-        console.print("measuring the untrained network on the held-out scenes")
-        train_set, held_out = build_dataset(config, "train"), build_dataset(config, "val")
-        untrained = evaluate_split(config, build_model(config), None, held_out).metrics
-        row = row_baseline_abs_rel(train_set, held_out, len(config.data.class_names))
-    figures = directory / "figures"
-    with (
-        clock.stage("training"),
-        ProgressDisplay(epochs=config.train.epochs, metric=config.checkpoint.metric) as sink,
-    ):
-        name = _free_name(config)
-        result, assessment = train_tracked(config, name=name, sink=sink, figures=figures)
+    train_set, held_out = build_dataset(config, "train"), build_dataset(config, "val")
+    row = row_baseline_abs_rel(train_set, held_out, len(config.data.class_names))
+    name = _free_name(config)
+    with ProgressDisplay(epochs=config.train.epochs, metric=config.checkpoint.metric) as display:
+        result, assessment = train_tracked(
+            config, name=name, sink=_TimedDisplay(display, clock), figures=directory / "figures"
+        )
     trained = assessment.metrics
+    untrained = {k.removeprefix("val/"): v for k, v in result.initial_metrics.items()}
+    images = config.train.epochs * (config.train.epoch_frames or len(train_set))
     return {
         "mAP": trained["nuscenes_map"],
         "car_ap": trained["nuscenes_car_ap"],
         "abs_rel": trained["centers_depth_abs_rel"],
-        "untrained_mAP": untrained["nuscenes_map"],
-        "untrained_car_ap": untrained["nuscenes_car_ap"],
-        "untrained_abs_rel": untrained["centers_depth_abs_rel"],
+        "untrained_mAP": untrained.get("nuscenes_map"),
+        "untrained_car_ap": untrained.get("nuscenes_car_ap"),
+        "untrained_abs_rel": untrained.get("centers_depth_abs_rel"),
         "row_baseline_abs_rel": row,
         "table": {
             title: {"trained": trained.get(key), "untrained": untrained.get(key)}
             for title, key in _ROWS.items()
         },
         "held_out_samples": len(held_out.sample_tokens),
-        "images_seen": config.train.epochs * (config.train.epoch_frames or len(train_set)),
+        "images_seen": images,
+        "images_per_s": round(images / clock.seconds["training"], 1),
         "run": name,
         "checkpoint_uri": result.best_checkpoint,
         "mlflow_run_id": result.run_id,
@@ -174,6 +179,8 @@ def _print(summary: Mapping[str, Any], path: Path) -> None:
     console.print(f"checkpoint  {summary['checkpoint_uri']}", soft_wrap=True)
     console.print(f"MLflow run  {summary['mlflow_run_id']}")
     console.print(f"figures     {path}, {summary['seconds']['total']:.0f} s in all", soft_wrap=True)
+    stages = ", ".join(f"{k} {v:.0f}" for k, v in summary["seconds"].items() if k != "total")
+    console.print(f"seconds     {stages}; {summary['images_per_s']} images/s in training")
     console.print("look at it in MLflow:  .venv/bin/mono3d services up")
 
 

@@ -95,9 +95,7 @@ class DenseCodec:
         self.max_positives = max_positives
         self._ranges_px = level_ranges_px(strides, first_limit_px)
         self._min_points = min_points
-        constants = _Constants(
-            mean_dims=mean_dims_hwl, stand_in=torch.tensor([0.0, 0.0, 10.0])
-        )
+        constants = _Constants(mean_dims=mean_dims_hwl, stand_in=torch.tensor([0.0, 0.0, 10.0]))
         self._constants = {torch.device("cpu"): constants}
 
     def _on(self, device: torch.device) -> _Constants:

@@ -300,8 +300,10 @@ class EvaluationConfig(Section):
 
     every_epochs: int = Field(1, ge=1)
     """Epochs between two evaluations; the last epoch is always evaluated."""
+    at_start: bool = False
+    """Evaluate the untrained network too, on all frames: what training has to beat."""
     max_frames: int | None = Field(None, ge=1)
-    """Evaluate the first frames only, in all but the last evaluation; None is all."""
+    """Evaluate the first frames only, in evaluations on the way; None is all."""
     batch_size: int = Field(16, ge=1)
     top_k: int = Field(100, ge=1)
     """Boxes of one image before suppression."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mono3d.codec.nuscenes_names import CAMERAS, DETECTION_CLASSES, check_classes
 from mono3d.codec.nuscenes_poses import FramePose
+from mono3d.data.nuscenes_annotations import rigid_inverse
 from mono3d.data.nuscenes_blobs import read_sweep, read_views
 from mono3d.data.nuscenes_boxes import ObjectReader
 from mono3d.data.nuscenes_index import load_index, open_index
@@ -162,7 +163,7 @@ class NuScenesDataset:
         """
         sample, channels = self._locate(index)
         poses = self._index.global_from_cam[sample, channels]
-        bev_from_global = np.linalg.inv(self._index.global_from_bev[sample])
+        bev_from_global = rigid_inverse(self._index.global_from_bev[sample])
         boxes_cam, boxes_bev = None, None
         if self._has_labels:
             boxes_cam = self._boxes_cam(sample, channels)
@@ -259,7 +260,7 @@ class NuScenesDataset:
     def _boxes_cam(self, sample: int, channels: Int64[np.ndarray, " v"]) -> tuple[Boxes3D, ...]:
         rows = self._objects.rows(sample)
         is_seen = self._index.is_in_image[rows]
-        cam_from_global = np.linalg.inv(self._index.global_from_cam[sample])
+        cam_from_global = rigid_inverse(self._index.global_from_cam[sample])
         return tuple(
             self._objects.in_camera(rows[is_seen[:, channel]], cam_from_global[channel])
             for channel in channels

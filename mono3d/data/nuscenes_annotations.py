@@ -136,6 +136,15 @@ def _matrix(values: object, width: int) -> Float64[np.ndarray, "n width"]:
     return np.array(values or (), dtype=np.float64).reshape(-1, width)
 
 
+def rigid_inverse(pose: Float64[np.ndarray, "*n 4 4"]) -> Float64[np.ndarray, "*n 4 4"]:
+    """Inverse of poses; numpy's own wakes a pool of threads for each 4x4 matrix."""
+    inverse = np.zeros_like(pose)
+    inverse[..., :3, :3] = np.swapaxes(pose[..., :3, :3], -1, -2)
+    inverse[..., :3, 3] = -np.einsum("...ij,...i->...j", pose[..., :3, :3], pose[..., :3, 3])
+    inverse[..., 3, 3] = 1.0
+    return inverse
+
+
 def boxes_in_camera(
     centers: Float64[np.ndarray, "n 3"],
     forward: Float32[np.ndarray, "n 3"],
@@ -179,7 +188,7 @@ def _meets_image(
     image_size: tuple[int, int],
 ) -> Bool[np.ndarray, " n"]:
     centers, yaw = boxes_in_camera(
-        boxes["centers"], boxes["forward"], np.linalg.inv(global_from_cam)
+        boxes["centers"], boxes["forward"], rigid_inverse(global_from_cam)
     )
     corners = corners_cam(centers, torch.from_numpy(boxes["dims_hwl"]), yaw)
     projection = torch.nn.functional.pad(torch.from_numpy(intrinsics).float(), (0, 1))

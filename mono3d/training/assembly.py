@@ -303,4 +303,5 @@ def build_plan(config: RunConfig) -> FitPlan:
         log_every_steps=config.train.log_every_steps,
         save_every_steps=config.checkpoint.every_steps,
         evaluate_every_epochs=config.evaluation.every_epochs,
+        evaluate_at_start=config.evaluation.at_start,
     )

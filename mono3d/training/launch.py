@@ -26,6 +26,7 @@ from mono3d.training.run_record import (
     CHECKPOINTS,
     RunResult,
     close_run,
+    initial_metrics,
     open_run,
     run_location,
 )
@@ -178,7 +179,8 @@ def _to_result(
     by_score = sorted(outcome.best_checkpoints, key=lambda kept: (kept[1][SCORE], kept[1]["step"]))
     best_first = [join(checkpoints, Path(kept.path).name) for kept, _ in reversed(by_score)]
     with verified_copy(last) as directory:
-        tracker.log_metrics(Spool(directory / METRICS).read())
+        records = Spool(directory / METRICS).read()
+    tracker.log_metrics(records)
     metadata = read_metadata(last)
     return RunResult(
         name=name,
@@ -187,4 +189,5 @@ def _to_result(
         best_checkpoint=first_whole(best_first, sink.say) or last,
         last_checkpoint=last,
         run_id=tracker.run_id,
+        initial_metrics=initial_metrics(records),
     )

@@ -27,6 +27,7 @@ from mono3d.training.run_record import (
     CHECKPOINTS,
     RunResult,
     close_run,
+    initial_metrics,
     open_run,
     run_location,
 )
@@ -124,6 +125,7 @@ class LocalKeeper:
             metrics=metadata.metrics,
             best_checkpoint=str(self._directory(ranked(candidates)[0].step)),
             last_checkpoint=str(last),
+            initial_metrics=initial_metrics(Spool(self.spool).read()),
         )
 
     def _directory(self, step: int) -> Path:

@@ -34,6 +34,7 @@ class FitPlan:
     log_every_steps: int
     save_every_steps: int | None
     evaluate_every_epochs: int
+    evaluate_at_start: bool = False
 
     def saves_after(self, step: int) -> bool:
         """Whether a checkpoint is due in the middle of an epoch; its end is one anyway."""
@@ -75,6 +76,9 @@ def fit(
 ) -> None:
     """Train from where the state stands to the last epoch; evaluate and save on the way."""
     batches_per_epoch = loader.batches_per_epoch // plan.accumulate * plan.accumulate
+    if plan.evaluate_at_start and state.step == 0:
+        observer.on_evaluate(state)
+        observer.on_save(state, evaluate(state), epoch_ended=True)
     meter = StepMeter(plan.log_every_steps)
     while state.epoch < plan.epochs:
         state.module.train()

@@ -31,16 +31,16 @@ def is_hidden_matrix(parameter: nn.Parameter) -> bool:
 
 def orthogonalised(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """About U V^T of the singular value decomposition U S V^T: singular values of 0.7 to 1.2."""
-    if matrix.shape[0] > matrix.shape[1]:
-        return orthogonalised(matrix.T).T
-    unit = matrix / (matrix.norm() + 1e-7)
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    unit = (matrix.T if is_tall else matrix) / (matrix.norm() + 1e-7)
     gram = unit @ unit.T
     product = factor = _polynomial(gram)
     for _ in range(_ITERATIONS - 1):
         gram = factor @ gram @ factor
         factor = _polynomial(gram)
         product = factor @ product
-    return product @ unit
+    found: Tensor = product @ unit
+    return found.T if is_tall else found
 
 
 def _polynomial(gram: Float[Tensor, "rows rows"]) -> Float[Tensor, "rows rows"]:
@@ -101,15 +101,12 @@ class Muon(Optimizer):
                 self._step_matrix(parameter, parameter.grad, group)
 
     def _step_matrix(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        buffer = self.state[parameter]["momentum_buffer"]
-        kept, share = group["momentum"], 1.0
-        if self.found_inf is not None:
-            is_bad = self.found_inf > 0
-            gradient = torch.where(is_bad, 0.0, gradient)
-            kept, share = torch.where(is_bad, 1.0, kept), 1.0 - self.found_inf
-        buffer.mul_(kept).add_(gradient)
-        ahead = _as_matrix(gradient + group["momentum"] * buffer)
-        rate = share * group["lr"]
+        buffer, momentum = self.state[parameter]["momentum_buffer"], group["momentum"]
+        is_bad = gradient.new_zeros(()) if self.found_inf is None else self.found_inf
+        gradient = torch.where(is_bad > 0, 0.0, gradient)
+        buffer.mul_(torch.where(is_bad > 0, 1.0, momentum)).add_(gradient)
+        ahead = _as_matrix(gradient + momentum * buffer)
+        rate = (1 - is_bad) * group["lr"]
         update = orthogonalised(ahead) * (rate * _ADAMW_RMS * max(ahead.shape) ** 0.5)
         parameter.mul_(1 - rate * group["weight_decay"]).sub_(update.view_as(parameter))
 

@@ -118,7 +118,7 @@ def run_facts(config: RunConfig, splits: Mapping[str, FrameDataset]) -> RunFacts
 
 
 class _Validation:
-    """Metrics of the averaged weights on the validation split; the last epoch sees all of it."""
+    """Metrics of the averaged weights on the validation split: all of it at start and end."""
 
     def __init__(self, config: RunConfig, dataset: NuScenesDataset) -> None:
         self._config = config
@@ -126,12 +126,12 @@ class _Validation:
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         share_buffers(state)
-        is_last = state.epoch == self._config.train.epochs
+        is_whole = state.epoch in (0, self._config.train.epochs)
         evaluation = evaluate_split(
             self._config,
             state.train_module.student,
             state.ema.values,
             self._dataset,
-            max_frames=None if is_last else self._config.evaluation.max_frames,
+            max_frames=None if is_whole else self._config.evaluation.max_frames,
         )
         return {f"val/{name}": value for name, value in evaluation.metrics.items()}

@@ -6,13 +6,14 @@
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 from mono3d.config.load import flatten, parse
 from mono3d.config.schema import RunConfig
 from mono3d.errors import ConfigError, StorageError
 from mono3d.storage.location import exists, is_s3, join, local_path, read_bytes, write_bytes
+from mono3d.tracking.records import MetricRecord
 
 CHECKPOINTS = "checkpoints"
 _RUN = "run.json"
@@ -40,6 +41,8 @@ class RunResult:
     last_checkpoint: str
     run_id: str | None = None
     """In MLflow; None where the run was not tracked."""
+    initial_metrics: Mapping[str, float] = field(default_factory=dict)
+    """Of the untrained network; empty unless `evaluation.at_start`."""
 
 
 def run_location(config: RunConfig, name: str) -> str:
@@ -113,10 +116,20 @@ def close_run(location: str, result: RunResult) -> RunResult:
     Raises:
         StorageError: The folder cannot be written.
     """
-    finite = {name: value for name, value in result.metrics.items() if math.isfinite(value)}
-    result = replace(result, metrics=finite)
+    result = replace(
+        result, metrics=_finite(result.metrics), initial_metrics=_finite(result.initial_metrics)
+    )
     write_bytes(join(location, _RESULT), json.dumps(asdict(result), indent=2).encode())
     return result
+
+
+def initial_metrics(records: Iterable[MetricRecord]) -> dict[str, float]:
+    """What was measured before the first step."""
+    return {k: v for record in records if record.step == 0 for k, v in record.metrics.items()}
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _stored_config(path: str) -> RunConfig:

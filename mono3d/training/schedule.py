@@ -76,16 +76,12 @@ def build_muon(
     """Muon for the hidden matrices, AdamW for output branches, norms, biases and scales."""
     groups = parameter_groups(module, weight_decay)
     outputs = {id(p) for m in module.modules() if isinstance(m, Branches) for p in m.parameters()}
-    hidden = {
-        id(p) for p in module.parameters() if is_hidden_matrix(p) and id(p) not in outputs
-    }
+    hidden = {id(p) for p in module.parameters() if is_hidden_matrix(p) and id(p) not in outputs}
     matrices = [p for group in groups for p in group["params"] if id(p) in hidden]
     others = [
         group | {"params": [p for p in group["params"] if id(p) not in hidden]} for group in groups
     ]
-    return Muon(
-        matrices, others, lr=lr, weight_decay=weight_decay, momentum=momentum, betas=betas
-    )
+    return Muon(matrices, others, lr=lr, weight_decay=weight_decay, momentum=momentum, betas=betas)
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mono3d.codec.points import make_points
 from mono3d.codec.dense import DenseCodec, DenseTargets, gather_points, point_confidence
+from mono3d.codec.points import make_points
 from mono3d.data.augment import Augmentation
 from mono3d.geometry.camera import project
 from mono3d.structures import Batch, Boxes3D, Frame

@@ -1,4 +1,4 @@
-"""Muon: orthogonal steps, the size of AdamW's, and the parts of a network that it leaves to AdamW."""
+"""Muon: orthogonal steps, the size of AdamW's, and what it leaves to AdamW."""
 
 import pytest
 import torch
@@ -59,7 +59,8 @@ def test_steps_of_matrices_and_of_the_rest_are_of_adamw_s_size() -> None:
     for p in layer.parameters():
         p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(2))
     optimizer.step()
-    moved = [(p.detach() - b).square().mean().sqrt() for p, b in zip(layer.parameters(), before, strict=True)]
+    pairs = zip(layer.parameters(), before, strict=True)
+    moved = [(p.detach() - b).square().mean().sqrt() for p, b in pairs]
     assert 0.0015 < float(moved[0]) < 0.0025  # 0.2 of the rate
     assert float(moved[1]) == pytest.approx(0.01, rel=1e-3)  # Adam's first step is the rate
 
