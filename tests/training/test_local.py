@@ -147,3 +147,18 @@ def test_needs_neither_ray_nor_mlflow_nor_boto3() -> None:
         [sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=120
     )
     assert answer.stdout.split() == []
+
+
+def test_the_untrained_network_is_measured_once(config: RunConfig) -> None:
+    """Before the first step, and not again by a run that goes on from there."""
+    tree = config.model_dump()
+    tree["evaluation"]["at_start"] = True
+    config = RunConfig.model_validate(tree)
+    with pytest.raises(KilledError):
+        train_locally(config, name="measured", build=dying_parts)
+    result = train_locally(config, name="measured", build=tiny_parts)
+    untrained = tiny_parts(config, Place()).state
+    assert result.initial_metrics == no_evaluation(untrained)
+    assert result.initial_metrics != result.metrics
+    spool = Spool(Path(result.last_checkpoint).parents[1] / "metrics.jsonl")
+    assert [r.step for r in spool.read() if "val/score" in r.metrics].count(0) == 1
