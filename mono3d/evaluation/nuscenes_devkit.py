@@ -51,6 +51,12 @@ class DetectionCurve:
     confidence: Float[np.ndarray, "101"]
     """Score threshold that gives the recall; 0 where no detection reaches."""
 
+    @property
+    def best_threshold(self) -> float:
+        """The score above which the harmonic mean of precision and recall is best; 1 if never."""
+        f1 = 2 * self.precision * self.recall / np.maximum(self.precision + self.recall, 1e-9)
+        return float(self.confidence[f1.argmax()]) if f1.max() > 0 else 1.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class NuScenesMetrics:

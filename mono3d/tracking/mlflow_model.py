@@ -1,5 +1,6 @@
 """A network as a folder that `mlflow.pytorch.load_model` reads, without pickle."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,16 +38,19 @@ def save_model(
     Raises:
         Exception: Whatever torch.export raises for a network that it cannot trace.
     """
-    mlflow.pytorch.save_model(
-        network,
-        str(folder),
-        input_example=tuple(inputs.values()),
-        signature=ModelSignature(inputs=Schema([_spec(*item) for item in inputs.items()])),
-        serialization_format="pt2",
-        # Given, so that MLflow does not start a process to find them out.
-        pip_requirements=[f"torch=={_torch_release()}", f"mlflow=={mlflow.__version__}"],
-        metadata=dict(metadata),
-    )
+    with warnings.catch_warnings():
+        # Tensors that are views of one storage are saved right on the CPU, where the network is.
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+        mlflow.pytorch.save_model(
+            network,
+            str(folder),
+            input_example=tuple(inputs.values()),
+            signature=ModelSignature(inputs=Schema([_spec(*item) for item in inputs.items()])),
+            serialization_format="pt2",
+            # Given, so that MLflow does not start a process to find them out.
+            pip_requirements=[f"torch=={_torch_release()}", f"mlflow=={mlflow.__version__}"],
+            metadata=dict(metadata),
+        )
 
 
 def _spec(name: str, example: Tensor) -> TensorSpec:

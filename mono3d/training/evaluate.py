@@ -50,6 +50,8 @@ class Evaluation:
     answers: Sequence[FrameAnswer]
     curves: Mapping[str, PrecisionRecall]
     """By class, at the benchmark's 2 m."""
+    thresholds: Mapping[str, float]
+    """By class, the score above which precision and recall at 2 m are best together."""
 
     @property
     def centers(self) -> DepthPairs:
@@ -122,7 +124,12 @@ def score(
         )
         for name, by_distance in official.curves.items()
     }
-    return Evaluation(metrics=metrics, answers=answers, curves=curves)
+    return Evaluation(
+        metrics=metrics,
+        answers=answers,
+        curves=curves,
+        thresholds={name: at[2.0].best_threshold for name, at in official.curves.items()},
+    )
 
 
 def answer_frames(

@@ -21,9 +21,6 @@ from mono3d.structures import Detections
 from mono3d.training.assembly import image_size
 from mono3d.training.evaluate import Evaluation
 
-_DRAWN_SCORE = 0.25
-"""Weaker detections would hide the picture."""
-
 
 def write_figures(
     config: RunConfig, dataset: NuScenesDataset, evaluation: Evaluation, folder: Path
@@ -38,7 +35,9 @@ def write_figures(
     figures = {
         "depth_error_by_range": error_by_range_figure(pairs, names, "Depth error by range"),
         "depth_predicted_vs_true": depth_scatter_figure(pairs, names, "Depth at true centres"),
-        "precision_recall": precision_recall_figure(evaluation.curves, "Within 2 m of the truth"),
+        "precision_recall": precision_recall_figure(
+            evaluation.curves, "Within 2 m; average precision over 0.5 to 4 m"
+        ),
     }
     for rank, (index, detections) in enumerate(_frames_to_draw(config, dataset, evaluation)):
         frame = fit_to_size(dataset[index], image_size(config))
@@ -62,11 +61,15 @@ def _frames_to_draw(
         ),
         key=lambda row: (-row[0], row[1]),
     )
+    # Weaker detections would hide the picture.
+    names = config.data.class_names
+    thresholds = torch.tensor([evaluation.thresholds.get(name, 1.0) for name in names])
     drawn: dict[str, tuple[int, Detections]] = {}
     for _, index, answer in counts:
         if len(drawn) == config.tracking.max_figures:
             break
-        strong = answer.detections.select(answer.detections.scores >= _DRAWN_SCORE)
+        detections = answer.detections
+        strong = detections.select(detections.scores >= thresholds[detections.boxes.labels])
         drawn.setdefault(dataset.pose(index).sample_token, (index, strong))
     return list(drawn.values())
 

@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mono3d.errors import DataError
-from mono3d.evaluation.nuscenes_devkit import NuScenesMetrics, evaluate_submission
+from mono3d.evaluation.nuscenes_devkit import DetectionCurve, NuScenesMetrics, evaluate_submission
 from tests.support.nuscenes_tables import VERSION, write_tables
 
 SAMPLES = ["scene-a-sample-0", "scene-a-sample-1", "scene-b-sample-0", "scene-b-sample-1"]
@@ -68,6 +69,16 @@ def test_missing_samples_count_as_empty_and_are_named(root: Path) -> None:
     only = evaluate(root, {SAMPLES[0]: cars(root, SAMPLES[0])}, SAMPLES[:1])
     assert only.values["nuscenes_car_ap"] == pytest.approx(1)
     assert 0 < metrics.values["nuscenes_car_ap"] < 0.25
+
+
+def test_the_best_threshold_balances_precision_and_recall() -> None:
+    recall = np.linspace(0, 1, 101)
+    precision = np.where(recall <= 0.8, 0.9, 0.0)
+    confidence = np.where(recall <= 0.8, 1 - recall, 0.0)
+    curve = DetectionCurve(recall=recall, precision=precision, confidence=confidence)
+    assert curve.best_threshold == pytest.approx(0.2)
+    nothing = DetectionCurve(recall=recall, precision=0 * recall, confidence=0 * recall)
+    assert nothing.best_threshold == 1.0
 
 
 def test_no_detection_at_all_scores_zero_in_silence(
