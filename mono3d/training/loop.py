@@ -248,7 +248,7 @@ class StepMeter:
         world_size = dist.get_world_size() if dist.is_initialized() else 1
         metrics["train/images_per_s"] = self._frames * world_size / seconds
         metrics["train/lr"] = state.optimizer.param_groups[0]["lr"]
-        metrics["train/epoch"] = state.epoch
+        metrics["train/epoch"] = float(state.epoch)
         self._sums, self._steps, self._frames = None, 0, 0
         self._started = time.perf_counter()
         return MetricRecord(step=state.step, time_ms=int(time.time() * 1000), metrics=metrics)

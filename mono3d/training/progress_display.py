@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from mono3d.training.mining_watch import MiningWatch
 from mono3d.training.progress import Progress
 
 _LINE_EVERY_S = 10.0
@@ -51,6 +52,7 @@ class ProgressDisplay:
         self._task = self._bar.add_task("", total=None, start=False, epoch=0, figures="starting")
         self._last_line_s = -_LINE_EVERY_S
         self._last_evaluation = -1
+        self._mining = MiningWatch()
 
     def __enter__(self) -> "ProgressDisplay":
         """Start to draw."""
@@ -69,9 +71,11 @@ class ProgressDisplay:
     def update(self, progress: Progress) -> None:
         """Draw a record, or say that an evaluation begins."""
         if progress.record is None:
+            self._say_all(self._mining.close())
             self._draw(progress, "evaluating")
             return
         metrics = progress.record.metrics
+        self._say_all(self._mining.add(metrics))
         if self._metric in metrics and progress.record.step > self._last_evaluation:
             self._last_evaluation = progress.record.step
             self.say(f"step {progress.record.step}: {self._metric} {metrics[self._metric]:.4f}")
@@ -81,6 +85,10 @@ class ProgressDisplay:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         self._console.print(line, markup=False, highlight=False)
+
+    def _say_all(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.say(line)
 
     def _draw(self, progress: Progress, shown: str) -> None:
         step, total = progress.step, progress.total_steps
