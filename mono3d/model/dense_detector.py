@@ -192,5 +192,5 @@ def ray_channels(
     v = torch.arange(height, device=projection.device) * stride + stride // 2
     right = (u - projection[:, 0, 2, None]) / projection[:, 0, 0, None]
     down = (v - projection[:, 1, 2, None]) / projection[:, 1, 1, None]
-    shape = (len(projection), height, width)
+    shape = (projection.shape[0], height, width)  # len() would fix the batch of an export
     return torch.stack([right[:, None, :].expand(shape), down[:, :, None].expand(shape)], dim=1)

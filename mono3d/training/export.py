@@ -37,7 +37,7 @@ class ExportedDetector(nn.Module):
         inputs = Inputs(
             images=image[:, None],
             projection=projection[:, None],
-            bev_from_cam=torch.eye(4, device=image.device).expand(len(image), 1, 4, 4),
+            bev_from_cam=torch.eye(4, device=image.device).expand(image.shape[0], 1, 4, 4),
         )
         responses: Mapping[str, Tensor] = self.student(inputs).responses
         boxes, scores = self._codec.decode(responses, inputs, top_k=self._top_k)

@@ -47,13 +47,13 @@ def test_the_ego_car_has_room() -> None:
             assert min(np.hypot(x - ego[0], y - ego[1]) for x, y in near) > 1.0
 
 
-def test_scenes_hold_a_dozen_things_and_what_was_promised() -> None:
+def test_scenes_hold_dozens_of_things_and_what_was_promised() -> None:
     numbers, names = [], []
     for seed in range(4):
         _, things = _filled(seed)
         numbers.append(len(things))
         names += [{thing.kind.name for thing in things}]
-    assert 12 < np.mean(numbers) < 32
+    assert 24 < np.mean(numbers) < 60
     assert sum({"bus", "bicycle"} <= found for found in names) == 4
 
 

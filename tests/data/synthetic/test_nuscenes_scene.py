@@ -112,7 +112,7 @@ def test_unhidden_objects_reach_the_edges_of_their_projected_boxes(
             rows, columns = np.nonzero(picture.object_ids == number)
             seen = np.array([np.ptp(columns), np.ptp(rows)]) / SAMPLES
             expected = np.ptp(_hull(box, intrinsic)[:, 0], axis=0)
-            assert (seen > 0.8 * expected - 1).all(), (channel, box.name)
+            assert (seen > 0.7 * expected - 1).all(), (channel, box.name)
             checked += 1
     assert checked >= 2
 
