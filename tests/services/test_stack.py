@@ -165,6 +165,8 @@ def test_signal_while_starting_stops_what_was_started(
     tmp_path: Path, number: signal.Signals, returncode: int
 ) -> None:
     program = (
+        # A background job of a shell inherits an ignored interrupt.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path; from mono3d.services.stack import running_stack\n"
         f"with running_stack(Path({str(tmp_path)!r})): print('unreachable')"
     )
