@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn import functional as F
 
 from mono3d.codec.depth import LogDepthCodec
 from mono3d.codec.heading import decode_heading, encode_axis, encode_direction
-from mono3d.codec.points import PointGrid, assign, level_ranges_px, make_points
+from mono3d.codec.points import PointGrid, assign, level_ranges_px, level_size, make_points
 from mono3d.geometry.angles import alpha_from_yaw, yaw_from_alpha
 from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.camera import MIN_DEPTH_M, focal_px, project, unproject
@@ -174,7 +175,12 @@ class DenseCodec:
     def decode(
         self, responses: Mapping[str, Tensor], inputs: Inputs, *, top_k: int
     ) -> tuple[Boxes3D, Float[Tensor, "n k"]]:
-        """The top_k boxes of each image in its camera frame and their scores, best first; no NMS.
+        """The top_k boxes of each image in its camera frame and their scores, best first.
+
+        A point speaks for a class only where none of its eight neighbours scores higher: all
+        points near a centre say the same object, at depths too different for their boxes to
+        overlap in bird's-eye view, so suppression by overlap alone would keep them. The rule is
+        CenterNet's (arXiv:1904.07850), section 4; FCOS3D has none.
 
         The score is class probability times centerness, times the mean of the two largest bin
         probabilities where depth bins exist, times exp(-sigma) where Laplace uncertainty does.
@@ -183,9 +189,18 @@ class DenseCodec:
             responses["class_logits"].float().sigmoid() * point_confidence(responses)[..., None]
         )
         num_classes = scores.shape[-1]
+        scores = self._peaks(scores, inputs.images)
         best, flat = scores.flatten(1).topk(min(top_k, scores[0].numel()))
         index, labels = flat // num_classes, flat % num_classes
         return self.boxes_at(responses, inputs, index=index, labels=labels), best
+
+    def _peaks(
+        self, scores: Float[Tensor, "n points classes"], images: Tensor
+    ) -> Float[Tensor, "n points classes"]:
+        """Scores that no neighbour on the level exceeds; 0 elsewhere."""
+        sizes = [level_size((images.shape[-2], images.shape[-1]), s) for s in self.strides]
+        levels = scores.split([height * width for height, width in sizes], dim=1)
+        return torch.cat([_level_peaks(*pair) for pair in zip(levels, sizes, strict=True)], dim=1)
 
     def depth_at_centers(
         self, responses: Mapping[str, Tensor], batch: Batch
@@ -233,6 +248,14 @@ class DenseCodec:
             visibility=torch.full_like(centers_px[..., 0], torch.nan),
             valid=torch.ones_like(index, dtype=torch.bool),
         )
+
+
+def _level_peaks(
+    scores: Float[Tensor, "n points classes"], size: tuple[int, int]
+) -> Float[Tensor, "n points classes"]:
+    grid = scores.transpose(1, 2).unflatten(2, size)
+    highest = F.max_pool2d(grid, 3, stride=1, padding=1)
+    return torch.where(grid == highest, grid, 0.0).flatten(2).transpose(1, 2)
 
 
 def point_confidence(responses: Mapping[str, Tensor]) -> Float[Tensor, "n points"]:

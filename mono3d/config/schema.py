@@ -75,6 +75,8 @@ class InputConfig(Section):
     """Largest relative change of contrast; 0 is none."""
     class_balance_threshold: float = Field(0.0, ge=0, le=1)
     """Classes in a smaller share of the frames are drawn more often (LVIS); 0 is off."""
+    object_count_exponent: float = Field(0.0, ge=0, le=1)
+    """Frames are drawn in proportion to this power of their number of objects; 0 is off."""
     empty_frame_share: float = Field(1.0, ge=0)
     """How often a frame without objects is drawn, relative to one with common objects."""
     min_points: int = Field(1, ge=0)
@@ -128,6 +130,13 @@ class DepthCodeConfig(Section):
     """Standard deviation of the same."""
 
 
+class GroundConfig(Section):
+    """The ground plane as the network is told it."""
+
+    height_m: float = 0.0
+    """Of the ground in the bev frame: 0 in nuScenes, -1.73 in KITTI."""
+
+
 class DenseModel(Section):
     """FCOS3D/PGD family: several points an object."""
 
@@ -147,6 +156,8 @@ class DenseModel(Section):
     depth_bin_width_m: float = Field(10.0, gt=0)
     has_uncertainty: bool = False
     """Predict the scale of a Laplace law around the depth."""
+    ground: GroundConfig | None = None
+    """Read the depth of the ground under every pixel beside its colour; null reads colours only."""
     has_depth_map: bool = False
     """Learn the depth of every LiDAR point too; only training needs LiDAR."""
     max_positives: int = Field(256, ge=1)

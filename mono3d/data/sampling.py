@@ -41,24 +41,35 @@ class FrameDataset(Protocol):
 
 
 def class_balanced_shares(
-    dataset: FrameDataset, num_classes: int, *, threshold: float, empty_share: float
+    dataset: FrameDataset,
+    num_classes: int,
+    *,
+    threshold: float,
+    count_exponent: float,
+    empty_share: float,
 ) -> Float[np.ndarray, " frames"]:
     """How often each frame should be drawn, relative to the others, so that rare classes are seen.
 
     A class in a share f of the frames repeats its frames sqrt(threshold / f) times, at least once;
-    a frame follows its rarest class. Frames without objects get `empty_share`.
+    a frame follows its rarest class. That is multiplied by the number of the frame's objects to
+    the power of `count_exponent`. Frames without objects get `empty_share`.
 
     Raises:
         DataError: No frame would ever be drawn.
 
     Source: repeat-factor sampling, Gupta et al., LVIS, CVPR 2019 (arXiv:1908.03195), section 4.
+    The factor for the number of objects is ours.
     """
     present = np.zeros((len(dataset), num_classes), dtype=bool)
+    counts = np.zeros(len(dataset))
     for index in range(len(dataset)):
-        present[index, dataset.frame_labels(index)] = True
+        labels = dataset.frame_labels(index)
+        present[index, labels] = True
+        counts[index] = len(labels)
     frequency = present.mean(axis=0).clip(min=1 / max(len(dataset), 1))
     factors = np.maximum(1.0, np.sqrt(threshold / frequency))
     shares = np.where(present, factors, 0.0).max(axis=1, initial=0.0)
+    shares = shares * counts**count_exponent
     shares = np.where(present.any(axis=1), shares, empty_share)
     if not shares.any():
         raise DataError("no frame holds an object of the classes, and empty frames are not drawn")

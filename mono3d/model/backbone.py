@@ -1,5 +1,6 @@
 """Image backbones from transformers: ResNet at any width, or any architecture it has."""
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -7,6 +8,7 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import (
     MODEL_FOR_BACKBONE_MAPPING,
     AutoBackbone,
@@ -22,6 +24,8 @@ _RESNET_DEPTHS = {
     101: ("bottleneck", [3, 4, 23, 3]),
 }
 
+RGB = 3
+
 PROBE_PX = 224
 """Side of the image that networks are probed with: a multiple of every usual stride and patch."""
 
@@ -29,10 +33,11 @@ PROBE_PX = 224
 class Backbone(nn.Module):
     """An image network that yields one feature map a stage, finest first."""
 
-    def __init__(self, network: nn.Module, *, frozen_norm: bool) -> None:
+    def __init__(self, network: nn.Module, *, frozen_norm: bool, in_channels: int) -> None:
         """Wrap a transformers backbone; `frozen_norm` keeps pretrained batch statistics fixed."""
         super().__init__()
         self.network = network
+        self._in_channels = in_channels
         self._frozen_norm = frozen_norm
         self.channels: tuple[int, ...] = tuple(cast("Iterable[int]", network.channels))
         self.strides = tuple(PROBE_PX // features.shape[-1] for features in self._probe())
@@ -61,45 +66,52 @@ class Backbone(nn.Module):
     def _probe(self) -> list[Tensor]:
         """Maps of an empty image; leaves no trace in batch norms."""
         self.eval()
-        maps: list[Tensor] = self(torch.zeros(1, 3, PROBE_PX, PROBE_PX))
+        maps: list[Tensor] = self(torch.zeros(1, self._in_channels, PROBE_PX, PROBE_PX))
         self.train()
         return maps
 
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n _ _ _"]]:
-        """Feature maps of normalised images."""
+    def forward(self, images: Float[Tensor, "n _ h w"]) -> list[Float[Tensor, "n _ _ _"]]:
+        """Feature maps of normalised images, with further channels if it was built for them."""
         return list(self.network(images).feature_maps)
 
 
-def build_resnet(depth: int, width: int) -> Backbone:
+def build_resnet(depth: int, width: int, *, in_channels: int = RGB) -> Backbone:
     """A ResNet from scratch; width 64 is the usual one, 32 the half-width of the demo."""
     layer_type, depths = _RESNET_DEPTHS[depth]
     expansion = 4 if layer_type == "bottleneck" else 1
     config = ResNetConfig(
+        num_channels=in_channels,
         embedding_size=width,
         hidden_sizes=[width * expansion * 2**i for i in range(4)],
         depths=depths,
         layer_type=layer_type,
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
-    return Backbone(AutoBackbone.from_config(config), frozen_norm=False)
+    return Backbone(AutoBackbone.from_config(config), frozen_norm=False, in_channels=in_channels)
 
 
-def build_from_config(model_type: str, options: Mapping[str, Any]) -> Backbone:
+def build_from_config(
+    model_type: str, options: Mapping[str, Any], *, in_channels: int = RGB
+) -> Backbone:
     """Any transformers backbone from scratch, by its model type and its config's options.
 
     Raises:
         ValueError: If transformers has no backbone of this type, or the type no such option.
     """
+    if in_channels != RGB:
+        options = {**options, "num_channels": in_channels}
     known = AutoConfig.for_model(model_type)
     unknown = [name for name in options if not hasattr(known, name)]
     if unknown:
         raise ValueError(f"{type(known).__name__} has no option {unknown[0]!r}")
     config = _with_stages(AutoConfig.for_model(model_type, **options))
-    return Backbone(AutoBackbone.from_config(config), frozen_norm=False)
+    return Backbone(AutoBackbone.from_config(config), frozen_norm=False, in_channels=in_channels)
 
 
-def build_pretrained(source: str) -> Backbone:
+def build_pretrained(source: str, *, in_channels: int = RGB) -> Backbone:
     """A pretrained backbone from a local folder or a hub name; batch norms stay frozen.
+
+    What it reads beyond RGB starts without influence.
 
     Raises:
         OSError: If neither a folder nor a hub model of this name can be read.
@@ -118,7 +130,22 @@ def build_pretrained(source: str) -> Backbone:
     if found["missing_keys"]:
         missing = sorted(found["missing_keys"])
         raise ValueError(f"no weights for {missing[0]} ({len(missing)} tensors are missing)")
-    return Backbone(network, frozen_norm=True)
+    if in_channels != RGB:
+        network = _widened(network, config, in_channels)
+    return Backbone(network, frozen_norm=True, in_channels=in_channels)
+
+
+def _widened(network: nn.Module, config: PretrainedConfig, in_channels: int) -> nn.Module:
+    """The same network for more input channels; weights of the new ones are zero."""
+    config = copy.deepcopy(config)
+    config.num_channels = in_channels
+    wide = AutoBackbone.from_config(config)
+    weights = network.state_dict()
+    for name, value in wide.state_dict().items():
+        missing = value.shape[1] - weights[name].shape[1] if value.dim() == 4 else 0
+        weights[name] = F.pad(weights[name], (0, 0, 0, 0, 0, missing))
+    wide.load_state_dict(weights)
+    return wide
 
 
 def _with_stages(config: PretrainedConfig) -> PretrainedConfig:

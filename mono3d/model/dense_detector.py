@@ -18,6 +18,7 @@ from mono3d.codec.depth import MAX_DEPTH_M, MIN_DEPTH_M, LogDepthCodec, uniform_
 from mono3d.codec.points import level_size
 from mono3d.geometry.camera import focal_px
 from mono3d.model.backbone import PROBE_PX, Backbone, ImageNormalisation
+from mono3d.model.ground import GroundChannels
 from mono3d.model.heads import FOCAL_PRIOR, Branches, conv_tower, join_levels
 from mono3d.model.neck import FeaturePyramid
 from mono3d.structures import Inputs, Predictions
@@ -70,6 +71,7 @@ class DenseDetector(nn.Module):
         tower_depth: int,
         outputs: DenseOutputs,
         depth: LogDepthCodec,
+        ground: GroundChannels | None = None,
     ) -> None:
         """Build neck, towers and branches.
 
@@ -80,8 +82,11 @@ class DenseDetector(nn.Module):
             tower_depth: Convolutions in each of the two towers.
             outputs: What each point predicts.
             depth: The depth code; must be the codec's.
+            ground: What the backbone reads beside the image, if it was built for GROUND_CHANNELS
+                more.
         """
         super().__init__()
+        self._ground = ground
         self.normalise = ImageNormalisation()
         self.backbone = backbone
         self.neck = FeaturePyramid(
@@ -124,8 +129,11 @@ class DenseDetector(nn.Module):
         images = inputs.images.flatten(0, 1)
         projection = inputs.projection.flatten(0, 1)
         image_size = (images.shape[-2], images.shape[-1])
-        normalised = self.normalise(images).contiguous(memory_format=torch.channels_last)
-        stages = self.backbone(normalised)
+        pixels = self.normalise(images)
+        if self._ground is not None:
+            pose = inputs.bev_from_cam.flatten(0, 1)
+            pixels = torch.cat([pixels, self._ground(projection, pose, image_size)], dim=1)
+        stages = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
         levels = self.neck(stages, image_size)
         said = [self._level(i, level, image_size, projection) for i, level in enumerate(levels)]
         depth_map = said[0].pop("depth_map", None)

@@ -35,8 +35,15 @@ from mono3d.data.loaders import BatchLoader, Preparation
 from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares
 from mono3d.errors import ConfigError
-from mono3d.model.backbone import Backbone, build_from_config, build_pretrained, build_resnet
+from mono3d.model.backbone import (
+    RGB,
+    Backbone,
+    build_from_config,
+    build_pretrained,
+    build_resnet,
+)
 from mono3d.model.dense_detector import DenseDetector, DenseOutputs
+from mono3d.model.ground import GROUND_CHANNELS, GroundChannels
 from mono3d.objectives.detection import DetectionObjective, LossWeights
 from mono3d.objectives.mining.gmm import GmmMining
 from mono3d.objectives.mining.protocol import Mining
@@ -105,17 +112,17 @@ def build_codec(config: RunConfig) -> DenseCodec:
     )
 
 
-def build_backbone(config: BackboneConfig) -> Backbone:
+def build_backbone(config: BackboneConfig, *, in_channels: int = RGB) -> Backbone:
     """An image backbone."""
     match config:
         case ResNetBackbone():
-            return build_resnet(config.depth, config.width)
+            return build_resnet(config.depth, config.width, in_channels=in_channels)
         case ConfiguredBackbone():
             with _naming("model.backbone.model_type", config.model_type):
-                return build_from_config(config.model_type, config.options)
+                return build_from_config(config.model_type, config.options, in_channels=in_channels)
         case PretrainedBackbone():
             with _naming("model.backbone.source", config.source):
-                return build_pretrained(config.source)
+                return build_pretrained(config.source, in_channels=in_channels)
         case _:
             assert_never(config)
 
@@ -133,8 +140,13 @@ def _naming(key: str, value: str) -> Iterator[None]:
 def build_model(config: RunConfig) -> DenseDetector:
     """The student, with fresh weights (or pretrained backbone weights)."""
     model = config.model
+    depth = build_depth_codec(config)
+    ground = None
+    if model.ground is not None:
+        ground = GroundChannels(depth=depth, height_m=model.ground.height_m)
+    in_channels = RGB if ground is None else RGB + GROUND_CHANNELS
     return DenseDetector(
-        backbone=build_backbone(model.backbone),
+        backbone=build_backbone(model.backbone, in_channels=in_channels),
         strides=model.strides_px,
         channels=model.channels,
         tower_depth=model.tower_depth,
@@ -146,7 +158,8 @@ def build_model(config: RunConfig) -> DenseDetector:
             has_uncertainty=model.has_uncertainty,
             has_depth_map=model.has_depth_map,
         ),
-        depth=build_depth_codec(config),
+        depth=depth,
+        ground=ground,
     )
 
 
@@ -204,10 +217,15 @@ def build_loader(
 ) -> BatchLoader:
     """Training batches of one rank."""
     threshold, empty = config.input.class_balance_threshold, config.input.empty_frame_share
+    exponent = config.input.object_count_exponent
     shares = None
-    if threshold > 0 or empty != 1:
+    if threshold > 0 or exponent > 0 or empty != 1:
         shares = class_balanced_shares(
-            dataset, len(config.data.class_names), threshold=threshold, empty_share=empty
+            dataset,
+            len(config.data.class_names),
+            threshold=threshold,
+            count_exponent=exponent,
+            empty_share=empty,
         )
     sampling = Sampling(
         num_frames=len(dataset),

@@ -113,4 +113,8 @@ def example_inputs(config: RunConfig, dataset: NuScenesDataset) -> dict[str, tor
         dataset, preparation, indices, batch_size=EXPORT_EXAMPLES, num_workers=0
     )
     batch = next(batches)
-    return {"image": batch.images[:, 0], "projection": batch.projection[:, 0]}
+    return {
+        "image": batch.images[:, 0],
+        "projection": batch.projection[:, 0],
+        "bev_from_cam": batch.bev_from_cam[:, 0],
+    }

@@ -11,7 +11,7 @@ from mono3d.structures import Inputs
 
 
 class ExportedDetector(nn.Module):
-    """Image and camera matrix → the best boxes of each image, before suppression of overlaps."""
+    """Image and camera → the best boxes of each image, before suppression of overlaps."""
 
     def __init__(self, student: nn.Module, codec: DenseCodec, *, top_k: int) -> None:
         """Wrap the student; shares its weights."""
@@ -21,13 +21,18 @@ class ExportedDetector(nn.Module):
         self._top_k = top_k
 
     def forward(
-        self, image: UInt8[Tensor, "n 3 h w"], projection: Float[Tensor, "n 3 4"]
+        self,
+        image: UInt8[Tensor, "n 3 h w"],
+        projection: Float[Tensor, "n 3 4"],
+        bev_from_cam: Float[Tensor, "n 4 4"],
     ) -> dict[str, Tensor]:
         """Decode the top_k boxes of each image, best first.
 
         Args:
             image: RGB at the network's input size.
             projection: Camera coordinates to pixels of that image.
+            bev_from_cam: Pose of the camera in the bev frame (x forward, y left, z up), read by
+                networks that are told the ground plane.
 
         Returns:
             `boxes` [n, k, 7]: centre x, y, z (camera frame, metres), height, width, length
@@ -37,7 +42,7 @@ class ExportedDetector(nn.Module):
         inputs = Inputs(
             images=image[:, None],
             projection=projection[:, None],
-            bev_from_cam=torch.eye(4, device=image.device).expand(image.shape[0], 1, 4, 4),
+            bev_from_cam=bev_from_cam[:, None],
         )
         responses: Mapping[str, Tensor] = self.student(inputs).responses
         boxes, scores = self._codec.decode(responses, inputs, top_k=self._top_k)

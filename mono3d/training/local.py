@@ -9,6 +9,7 @@ from mono3d.config.schema import CheckpointConfig, RunConfig
 from mono3d.errors import CheckpointError, ConfigError
 from mono3d.storage.location import delete_directory, is_s3
 from mono3d.tracking.spool import Spool
+from mono3d.training.allocator import keep_freed_memory
 from mono3d.training.checkpoint import (
     METRICS,
     RunFacts,
@@ -59,6 +60,7 @@ def train_locally(
     if finished is not None:
         sink.say(f"run {name} is finished: {finished.last_checkpoint}")
         return finished
+    keep_freed_memory()
     if config.train.threads_per_worker is not None:
         torch.set_num_threads(config.train.threads_per_worker)
     parts = build(config, Place(device=best_device()))

@@ -2,16 +2,18 @@
 
 Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024): Nesterov
 momentum, five Newton-Schulz iterations with its coefficients; the factor that gives a step the size
-of AdamW's is section 2.2 of Liu et al. (arXiv:2502.16982). Ours are two things. Convolutions
-count as matrices [out, in * k * k], where torch.optim.Muon takes only two dimensions and works in
-bfloat16, which processors without matrix units emulate slowly. And the iterations run on the Gram
-matrix: they are polynomials in X X^T times X, so X itself is needed once, at the end.
+of AdamW's is section 2.2 of Liu et al. (arXiv:2502.16982). Ours are three things. Convolutions
+count as matrices [out, k * k * in], where torch.optim.Muon takes only two dimensions and works in
+bfloat16, which processors without matrix units emulate slowly. The iterations run on the Gram
+matrix: they are polynomials in X X^T times X, so X itself is needed once, at the end. And each rank
+iterates on its part of the matrices only; the directions are exchanged.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -49,6 +51,40 @@ def _polynomial(gram: Float[Tensor, "rows rows"]) -> Float[Tensor, "rows rows"]:
     factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
     factor.diagonal().add_(a)
     return factor
+
+
+def orthogonalised_by_all_ranks(
+    matrices: Sequence[Float[Tensor, "rows columns"]],
+) -> list[Float[Tensor, "rows columns"]]:
+    """`orthogonalised` of each; every rank must hold the same matrices and gets all of them."""
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    if world_size == 1:
+        return [orthogonalised(matrix) for matrix in matrices]
+    found = [torch.empty_like(matrix) for matrix in matrices]
+    for rank, own in enumerate(_parts([matrix.shape for matrix in matrices], world_size)):
+        if not own:
+            continue
+        sizes = [matrices[i].numel() for i in own]
+        if rank == dist.get_rank():
+            flat = torch.cat([orthogonalised(matrices[i]).flatten() for i in own])
+        else:
+            flat = matrices[0].new_empty(sum(sizes))
+        dist.broadcast(flat, src=rank)
+        for i, values in zip(own, flat.split(sizes), strict=True):
+            found[i].copy_(values.view_as(found[i]))
+    return found
+
+
+def _parts(shapes: Sequence[torch.Size], count: int) -> list[list[int]]:
+    """Indices of matrices in parts of about equal work, the heaviest ones dealt out first."""
+    work = [max(shape) * min(shape) ** 2 for shape in shapes]
+    parts: list[list[int]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for index in sorted(range(len(work)), key=lambda i: -work[i]):
+        lightest = loads.index(min(loads))
+        parts[lightest].append(index)
+        loads[lightest] += work[index]
+    return parts
 
 
 class Muon(Optimizer):
@@ -96,20 +132,25 @@ class Muon(Optimizer):
         self._adamw.found_inf = self.found_inf  # type: ignore[attr-defined]
         self._adamw.step()
         group = self.param_groups[0]
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                self._step_matrix(parameter, parameter.grad, group)
-
-    def _step_matrix(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        buffer, momentum = self.state[parameter]["momentum_buffer"], group["momentum"]
-        is_bad = gradient.new_zeros(()) if self.found_inf is None else self.found_inf
-        gradient = torch.where(is_bad > 0, 0.0, gradient)
-        buffer.mul_(torch.where(is_bad > 0, 1.0, momentum)).add_(gradient)
-        ahead = _as_matrix(gradient + momentum * buffer)
+        is_bad = torch.zeros(()) if self.found_inf is None else self.found_inf
         rate = (1 - is_bad) * group["lr"]
-        update = orthogonalised(ahead) * (rate * _ADAMW_RMS * max(ahead.shape) ** 0.5)
-        parameter.mul_(1 - rate * group["weight_decay"]).sub_(update.view_as(parameter))
+        learnt = [parameter for parameter in group["params"] if parameter.grad is not None]
+        ahead = [self._ahead(parameter, group["momentum"], is_bad) for parameter in learnt]
+        for parameter, direction in zip(learnt, orthogonalised_by_all_ranks(ahead), strict=True):
+            update = direction * (rate * _ADAMW_RMS * max(direction.shape) ** 0.5)
+            shape = parameter.movedim(1, -1).shape
+            update = update.view(shape).movedim(-1, 1)
+            parameter.mul_(1 - rate * group["weight_decay"]).sub_(update)
+
+    def _ahead(self, parameter: Tensor, momentum: float, is_bad: Tensor) -> Tensor:
+        """The matrix of Nesterov's look-ahead; the momentum moves unless the step is bad."""
+        assert parameter.grad is not None
+        gradient = torch.where(is_bad > 0, 0.0, parameter.grad)
+        buffer: Tensor = self.state[parameter]["momentum_buffer"]
+        buffer.mul_(torch.where(is_bad > 0, 1.0, momentum)).add_(gradient)
+        return _as_matrix(gradient.add_(buffer, alpha=momentum))
 
 
 def _as_matrix(weight: Tensor) -> Float[Tensor, "rows columns"]:
-    return weight.reshape(len(weight), -1)
+    """Rows of outputs; inputs vary fastest, so that a convolution in channels_last is a view."""
+    return weight.movedim(1, -1).flatten(1)

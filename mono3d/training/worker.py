@@ -22,6 +22,7 @@ from mono3d.config.schema import CheckpointConfig
 from mono3d.storage.location import join, upload_directory
 from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.spool import Spool
+from mono3d.training.allocator import keep_freed_memory
 from mono3d.training.checkpoint import (
     METRICS,
     checkpoint_name,
@@ -62,6 +63,7 @@ def train_worker(settings: WorkerSettings) -> None:
     """Train one rank's part, from the last whole checkpoint that Ray knows."""
     with _working_directory(settings.directory), tempfile.TemporaryDirectory() as folder:
         config = parse(settings.config, source="run")
+        keep_freed_memory()
         if config.train.threads_per_worker is not None:
             torch.set_num_threads(config.train.threads_per_worker)
         context = ray.train.get_context()

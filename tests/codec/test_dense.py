@@ -15,6 +15,10 @@ from mono3d.structures import Batch, Boxes3D, Frame
 from tests.support.boxes import make_boxes
 from tests.support.frames import IMAGE_SIZE, NUM_CLASSES, make_batch, make_codec, surround_frame
 
+RESPONSE_WIDTHS = {
+    "class_logits": NUM_CLASSES, "offset": 2, "log_dims": 3, "axis": 2, "direction": 2,
+    "velocity": 2, "attribute": 4,
+}  # fmt: skip
 CAMERA = torch.tensor([[80.0, 0, 48, 0], [0, 80.0, 32, 0], [0, 0, 1, 0]])
 
 
@@ -78,29 +82,25 @@ def boxes_before(projection: Tensor, seed: int) -> Boxes3D:
 
 
 def assert_decodes_to_truth(batch: Batch, codec: DenseCodec) -> int:
-    """Every positive's point gives back its object; returns how many there were."""
+    """Every positive's point gives back its object; returns how many there were.
+
+    And what is decoded, best first, are such points with scores that no neighbour exceeds.
+    """
     targets = codec.targets(batch)
     responses = responses_that_say(targets, codec)
-    boxes, scores = codec.decode(responses, batch, top_k=targets.index.shape[1])
-    truth = batch.boxes_cam
+    boxes = codec.boxes_at(responses, batch, index=targets.index, labels=targets.labels)
+    decoded, scores = codec.decode(responses, batch, top_k=targets.index.shape[1])
+    assert (scores.diff() <= 0).all()
     for image in range(len(targets.index)):
         valid = targets.valid[image]
-        count = int(valid.sum())
-        slot_of = dict(
-            zip(
-                targets.index[image][valid].tolist(),
-                targets.object_ids[image][valid].tolist(),
-                strict=True,
-            )
-        )
-        best = boxes.select(torch.tensor(image)).select(torch.arange(count))
-        assert set(best.object_ids.tolist()) == set(slot_of)
-        assert (scores[image].diff() <= 0).all()
-        slots = torch.tensor([slot_of[point] for point in best.object_ids.tolist()]).long()
-        frame, camera = divmod(image, batch.images.shape[1])
-        assert_equal_boxes(
-            best, truth.select(torch.tensor(frame)).select(torch.tensor(camera)).select(slots)
-        )
+        number = torch.tensor(image)
+        frame, camera = (torch.tensor(part) for part in divmod(image, batch.images.shape[1]))
+        slots = targets.object_ids[image][valid]
+        truth = batch.boxes_cam.select(frame).select(camera).select(slots)
+        assert_equal_boxes(boxes.select(number).select(valid), truth)
+        peaks = decoded.select(number).object_ids[scores[image] > 0.01]
+        slot_of = dict(zip(targets.index[image][valid].tolist(), slots.tolist(), strict=True))
+        assert {slot_of[point] for point in peaks.tolist()} <= set(slots.tolist())
     return int(targets.valid.sum())
 
 
@@ -234,6 +234,30 @@ def test_responses_that_are_not_of_points_do_not_matter() -> None:
     plain, _ = codec.decode(responses, batch, top_k=4)
     other, _ = codec.decode({**responses, "depth_map": torch.zeros(1, 8, 12)}, batch, top_k=4)
     assert torch.equal(plain.centers, other.centers)
+
+
+def test_of_neighbours_on_a_level_only_the_best_speaks_for_a_class() -> None:
+    codec = make_codec()
+    batch = make_batch([camera_frame(Boxes3D.empty())], codec)
+    grid = codec.grid(batch.images)
+    width = IMAGE_SIZE[1] // codec.strides[0]
+    first = 3 * width + 4
+    rivals = {
+        first: (4.0, 0),
+        first + 1: (3.0, 0),
+        first + width + 1: (2.0, 1),
+        first + 3: (1.0, 0),
+    }
+    responses = {name: torch.zeros(1, len(grid), n) for name, n in RESPONSE_WIDTHS.items()}
+    responses["class_logits"] -= 10
+    for point, (logit, label) in rivals.items():
+        responses["class_logits"][0, point, label] = logit
+    responses["centerness_logits"] = torch.zeros(1, len(grid))
+    responses["depth_m"] = torch.full((1, len(grid)), 10.0)
+    boxes, scores = codec.decode(responses, batch, top_k=8)
+    spoke = boxes.select(torch.tensor(0)).select(scores[0] > 0.1)
+    said = list(zip(spoke.object_ids.tolist(), spoke.labels.tolist(), strict=True))
+    assert said == [(first, 0), (first + width + 1, 1), (first + 3, 0)]
 
 
 def test_decoded_sizes_are_bounded_whatever_the_network_says() -> None:

@@ -41,18 +41,28 @@ def test_frames_in_memory_are_a_data_set() -> None:
 def test_rare_classes_are_drawn_more_often() -> None:
     """Class 0 is in 3 of 4 frames, class 1 in one: sqrt(0.5 / 0.75) < 1, sqrt(0.5 / 0.25)."""
     dataset = Labelled([[0, 0], [0], [0, 1], []])
-    shares = class_balanced_shares(dataset, 3, threshold=0.5, empty_share=0.2)
+    shares = class_balanced_shares(dataset, 3, threshold=0.5, count_exponent=0.0, empty_share=0.2)
     np.testing.assert_allclose(shares, [1.0, 1.0, np.sqrt(2.0), 0.2])
 
 
+def test_frames_are_drawn_by_the_number_of_their_objects() -> None:
+    dataset = Labelled([[0], [0, 0, 0, 0], [], [0, 0, 0, 0, 0, 0, 0, 0, 1]])
+    shares = class_balanced_shares(dataset, 2, threshold=0.0, count_exponent=0.5, empty_share=0.2)
+    np.testing.assert_allclose(shares, [1.0, 2.0, 0.2, 3.0])
+
+
 def test_balancing_off_leaves_only_the_empty_frames_apart() -> None:
-    shares = class_balanced_shares(Labelled([[0], [], [1]]), 2, threshold=0.0, empty_share=0.5)
+    shares = class_balanced_shares(
+        Labelled([[0], [], [1]]), 2, threshold=0.0, count_exponent=0.0, empty_share=0.5
+    )
     np.testing.assert_allclose(shares, [1.0, 0.5, 1.0])
 
 
 def test_a_split_of_which_nothing_would_be_drawn_is_refused() -> None:
     with pytest.raises(DataError, match="no frame holds an object"):
-        class_balanced_shares(Labelled([[], []]), 2, threshold=0.5, empty_share=0.0)
+        class_balanced_shares(
+            Labelled([[], []]), 2, threshold=0.5, count_exponent=0.0, empty_share=0.0
+        )
 
 
 def test_without_shares_an_epoch_is_a_permutation() -> None:

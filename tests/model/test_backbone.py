@@ -113,6 +113,21 @@ def test_pretrained_weights_come_from_a_local_folder(
     assert all(torch.equal(value, originals[name]) for name, value in loaded.items())
 
 
+def test_further_channels_of_pretrained_weights_start_without_influence(
+    resnet_config: ResNetConfig, tmp_path: Path
+) -> None:
+    ResNetModel(resnet_config).save_pretrained(tmp_path)
+    narrow = build_pretrained(str(tmp_path)).eval()
+    wide = build_pretrained(str(tmp_path), in_channels=5).train()
+    images = torch.randn(2, 5, 64, 64, generator=torch.Generator().manual_seed(0))
+    for said, wanted in zip(wide(images), narrow(images[:, :3]), strict=True):
+        torch.testing.assert_close(said, wanted)
+    torch.stack([features.square().sum() for features in wide(images)]).sum().backward()
+    stem = next(p for p in wide.parameters() if p.dim() == 4)
+    assert stem.grad is not None
+    assert (stem.grad[:, 3:].abs().sum((0, 2, 3)) > 0).all()
+
+
 def test_pretrained_batch_norms_stay_frozen_and_their_weights_learn(
     resnet_config: ResNetConfig, tmp_path: Path
 ) -> None:

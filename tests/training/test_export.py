@@ -11,21 +11,26 @@ from tests.support.frames import IMAGE_SIZE
 from tests.support.training import tiny_config
 
 
-def test_an_export_takes_any_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ground", [None, {"height_m": 0.0}])
+def test_an_export_takes_any_number_of_images(
+    ground: dict[str, float] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Checked shapes are read, and what is read an export takes for fixed.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    config = tiny_config()
+    config = tiny_config(model={"ground": ground})
     detector = ExportedDetector(build_model(config).eval(), build_codec(config), top_k=5)
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 255, (3, 3, *IMAGE_SIZE), generator=random, dtype=torch.uint8)
     height, width = IMAGE_SIZE
     camera = torch.tensor([[80.0, 0, width / 2, 0], [0, 80.0, height / 2, 0], [0, 0, 1, 0]])
     projection = camera.expand(3, 3, 4).contiguous()
+    pose = torch.tensor([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
+    inputs = (images, projection, pose.expand(3, 4, 4).contiguous())
     batch = Dim("batch")
-    program = export(detector, (images[:2], projection[:2]), dynamic_shapes=({0: batch},) * 2)
+    program = export(detector, tuple(t[:2] for t in inputs), dynamic_shapes=({0: batch},) * 3)
     for count in (1, 3):
-        said = program.module()(images[:count], projection[:count])
-        wanted = detector(images[:count], projection[:count])
+        said = program.module()(*(t[:count] for t in inputs))
+        wanted = detector(*(t[:count] for t in inputs))
         assert said.keys() == wanted.keys()
         for name, value in wanted.items():
             torch.testing.assert_close(said[name], value, msg=name)

@@ -1,10 +1,19 @@
 """Muon: orthogonal steps, the size of AdamW's, and what it leaves to AdamW."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from torch import nn
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
-from mono3d.training.muon import is_hidden_matrix, orthogonalised
+from mono3d.training.muon import (
+    is_hidden_matrix,
+    orthogonalised,
+    orthogonalised_by_all_ranks,
+)
 from mono3d.training.optimiser_state import load_optimiser_tensors, optimiser_tensors
 from mono3d.training.schedule import build_muon, set_learning_rate
 
@@ -107,3 +116,42 @@ def test_goes_on_from_its_saved_state() -> None:
     train(second, resumed, range(2, 4))
     for one, other in zip(whole.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def matrices() -> list[Tensor]:
+    random = torch.Generator().manual_seed(3)
+    shapes = [(16, 144), (64, 16), (32, 32), (24, 16), (16, 16)]
+    return [torch.randn(shape, generator=random) for shape in shapes]
+
+
+def _rank(rank: int, folder: str, world_size: int) -> None:
+    torch.set_num_threads(1)
+    method = f"file://{folder}/init"
+    dist.init_process_group("gloo", init_method=method, rank=rank, world_size=world_size)
+    found = orthogonalised_by_all_ranks(matrices())
+    alone = orthogonalised_by_all_ranks(matrices()[:1])
+    values = {str(i): value.contiguous() for i, value in enumerate([*found, *alone])}
+    save_file(values, Path(folder) / f"rank{rank}.safetensors")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_ranks_share_the_work_and_get_the_same_directions(tmp_path: Path) -> None:
+    mp.spawn(_rank, args=(str(tmp_path), 3), nprocs=3)
+    wanted = [orthogonalised(matrix) for matrix in [*matrices(), matrices()[0]]]
+    for rank in range(3):
+        found = load_file(tmp_path / f"rank{rank}.safetensors")
+        assert len(found) == len(wanted)
+        for number, value in enumerate(wanted):
+            torch.testing.assert_close(found[str(number)], value, rtol=0, atol=1e-5)
+
+
+def test_a_convolution_steps_alike_in_both_memory_formats() -> None:
+    plain, last = nn.Conv2d(16, 32, 3), nn.Conv2d(16, 32, 3)
+    last.load_state_dict(plain.state_dict())
+    last = last.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for layer in (plain, last):
+        for p in layer.parameters():
+            p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(4))
+        build(layer).step()
+    torch.testing.assert_close(plain.weight, last.weight)
