@@ -94,6 +94,8 @@ class ResNetBackbone(Section):
     depth: Literal[18, 34, 50, 101] = 18
     width: int = Field(64, ge=8)
     """Channels of the first stage of a basic ResNet; 64 is the usual one."""
+    stages: int = Field(4, ge=1, le=4)
+    """How many of its four stages, finest first; the last holds three quarters of the weights."""
 
 
 class ConfiguredBackbone(Section):

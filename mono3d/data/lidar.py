@@ -23,10 +23,10 @@ def depth_map(
     """
     height, width = image_size
     points_cam = transform_points(points[:, :3], torch.linalg.inv(bev_from_cam))
-    pixels = project(points_cam, projection).round().long()
-    u, v = pixels.unbind(-1)
+    points_cam = points_cam[points_cam[:, 2] > MIN_DEPTH_M]  # half of them, before the divisions
+    u, v = project(points_cam, projection).round().long().unbind(-1)
     depth = points_cam[:, 2]
-    seen = (depth > MIN_DEPTH_M) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    seen = (u >= 0) & (u < width) & (v >= 0) & (v < height)
     flat = torch.full((height * width,), torch.inf)
     flat = flat.scatter_reduce(0, (v * width + u)[seen], depth[seen], "amin")
     return torch.where(flat.isfinite(), flat, 0.0).view(height, width)

@@ -51,6 +51,15 @@ def overlap_area(
     return -(trapezoids.sum(-1) * step[..., 0]).sum(-1).clamp(max=0)
 
 
+def paired_bev_iou(
+    footprints_a: Float[Tensor, "n 5"], footprints_b: Float[Tensor, "n 5"]
+) -> Float[Tensor, " n"]:
+    """Intersection over union of each footprint and its partner; 0 where nothing is shared."""
+    shared = overlap_area(footprints_a, footprints_b)
+    united = footprints_a[:, 2:4].prod(1) + footprints_b[:, 2:4].prod(1) - shared
+    return torch.where(shared > 0, shared / united, 0.0)
+
+
 def pairwise_bev_iou(
     footprints_a: Float[Tensor, "n 5"], footprints_b: Float[Tensor, "m 5"]
 ) -> Float[Tensor, "n m"]:

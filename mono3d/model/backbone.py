@@ -75,17 +75,21 @@ class Backbone(nn.Module):
         return list(self.network(images).feature_maps)
 
 
-def build_resnet(depth: int, width: int, *, in_channels: int = RGB) -> Backbone:
-    """A ResNet from scratch; width 64 is the usual one, 32 the half-width of the demo."""
+def build_resnet(depth: int, width: int, *, stages: int = 4, in_channels: int = RGB) -> Backbone:
+    """A ResNet from scratch; width 64 is the usual one, 32 the half-width of the demo.
+
+    `stages` counts from the finest on: the fourth, at stride 32, holds three quarters of the
+    weights, which levels up to stride 16 can do without.
+    """
     layer_type, depths = _RESNET_DEPTHS[depth]
     expansion = 4 if layer_type == "bottleneck" else 1
     config = ResNetConfig(
         num_channels=in_channels,
         embedding_size=width,
-        hidden_sizes=[width * expansion * 2**i for i in range(4)],
-        depths=depths,
+        hidden_sizes=[width * expansion * 2**i for i in range(stages)],
+        depths=depths[:stages],
         layer_type=layer_type,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
+        out_features=[f"stage{i + 1}" for i in range(stages)],
     )
     return Backbone(AutoBackbone.from_config(config), frozen_norm=False, in_channels=in_channels)
 
@@ -139,7 +143,7 @@ def _widened(network: nn.Module, config: PretrainedConfig, in_channels: int) -> 
     """The same network for more input channels; weights of the new ones are zero."""
     config = copy.deepcopy(config)
     config.num_channels = in_channels
-    wide = AutoBackbone.from_config(config)
+    wide: nn.Module = AutoBackbone.from_config(config)
     weights = network.state_dict()
     for name, value in wide.state_dict().items():
         missing = value.shape[1] - weights[name].shape[1] if value.dim() == 4 else 0

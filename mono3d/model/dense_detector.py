@@ -145,6 +145,10 @@ class DenseDetector(nn.Module):
             responses=responses, features=dict(zip(names, [*stages, *levels], strict=True))
         )
 
+    def depth_gradient_norm(self) -> Float[Tensor, ""]:
+        """Norm of the gradient of the depth branch, for the record."""
+        return self.box_branches.gradient_norm("log_depth")
+
     def _level(
         self, number: int, level: Tensor, image_size: tuple[int, int], projection: Tensor
     ) -> dict[str, Tensor]:

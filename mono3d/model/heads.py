@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 CHANNELS_PER_GROUP = 8
@@ -39,6 +40,16 @@ class Branches(nn.Module):
         names = list(self._counts)
         biases = cast("Tensor", self.conv.bias).split(list(self._counts.values()))
         biases[names.index(name)].fill_(value)
+
+    def gradient_norm(self, name: str) -> Float[Tensor, ""]:
+        """Norm of the gradient of one output's weights and bias; 0 before the first backward."""
+        index = list(self._counts).index(name)
+        parts = [
+            p.grad.split(list(self._counts.values()))[index].flatten()
+            for p in self.conv.parameters()
+            if p.grad is not None
+        ]
+        return torch.cat(parts).norm() if parts else self.conv.weight.new_zeros(())
 
     def forward(self, level: Tensor) -> dict[str, Tensor]:
         """Outputs of one level, points last but one."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mono3d.codec.dense import DenseCodec, DenseTargets, gather_points
+from mono3d.geometry.box_iou import footprints_cam, paired_bev_iou
 from mono3d.geometry.camera import focal_px
 from mono3d.objectives.gather import gather_samples, number_objects
 from mono3d.objectives.losses.depth import (
@@ -25,7 +26,7 @@ from mono3d.objectives.losses.depth import (
 )
 from mono3d.objectives.losses.focal import sigmoid_focal
 from mono3d.objectives.mining.protocol import Mining, MiningState
-from mono3d.objectives.mining.statistics import mining_statistics
+from mono3d.objectives.mining.statistics import mining_statistics, rank_correlation
 from mono3d.objectives.protocol import ObjectiveOutput, StepContext
 from mono3d.structures import Batch, DepthSamples, Predictions
 
@@ -110,9 +111,27 @@ class DetectionObjective(nn.Module):
         if depth_map is not None and batch.depth_targets is not None:
             factor = self._weights.depth_map * context.world_size / context.num_images
             terms["depth_map"] = factor * self._depth_map(depth_map, batch)
-        error = (said["depth_m"] - targets.depth_m).abs() / targets.depth_m
-        relative = (error.detach() * targets.valid).sum() / targets.valid.sum().clamp(min=1)
+        error = ((said["depth_m"] - targets.depth_m).abs() / targets.depth_m).detach()
+        relative = (error * targets.valid).sum() / targets.valid.sum().clamp(min=1)
+        if context.with_statistics:
+            overlap = self._overlap(responses, targets, batch)
+            valid = targets.valid.flatten()
+            statistics["mining/quality_iou_correlation"] = rank_correlation(
+                -error.flatten(), overlap, valid
+            )
         return ObjectiveOutput(terms=terms, statistics={"depth_error": relative, **statistics})
+
+    @torch.no_grad()
+    def _overlap(
+        self, responses: Mapping[str, Tensor], targets: DenseTargets, batch: Batch
+    ) -> Float[Tensor, " samples"]:
+        """Bird's-eye-view IoU of each sample's box with the object that it learns."""
+        said = self._codec.boxes_at(responses, batch, index=targets.index, labels=targets.labels)
+        truth = (batch.boxes_cam.centers, batch.boxes_cam.dims_hwl, batch.boxes_cam.yaw)
+        meant = [gather_points(values.flatten(0, 1), targets.object_ids) for values in truth]
+        boxes = [(said.centers, said.dims_hwl, said.yaw), meant]
+        footprints = [footprints_cam(*(v.flatten(0, 1) for v in values))[0] for values in boxes]
+        return paired_bev_iou(*footprints)
 
     def _depth(self, said: Mapping[str, Tensor], targets: DenseTargets) -> _Depth:
         """Prediction, target and gradient on the raw output in the loss's coordinate."""

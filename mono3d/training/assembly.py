@@ -116,7 +116,9 @@ def build_backbone(config: BackboneConfig, *, in_channels: int = RGB) -> Backbon
     """An image backbone."""
     match config:
         case ResNetBackbone():
-            return build_resnet(config.depth, config.width, in_channels=in_channels)
+            return build_resnet(
+                config.depth, config.width, stages=config.stages, in_channels=in_channels
+            )
         case ConfiguredBackbone():
             with _naming("model.backbone.model_type", config.model_type):
                 return build_from_config(config.model_type, config.options, in_channels=in_channels)

@@ -132,8 +132,9 @@ def train_step(
             output: ObjectiveOutput = state.module(batch, context)
             torch.stack(list(output.terms.values())).sum().backward()
         outputs.append(_detached(output))
-    norm = clip_grad_norm_(state.module.parameters(), max_grad_norm)
-    is_bad = (~norm.isfinite()).float()
+    norms = state.train_module.gradient_statistics()
+    norms["grad_norm"] = clip_grad_norm_(state.module.parameters(), max_grad_norm)
+    is_bad = (~norms["grad_norm"].isfinite()).float()
     set_learning_rate(state.optimizer, state.peak_lr * state.schedule(state.step))
     guarded_step(state.optimizer, is_bad)
     for buffer, before in buffers:  # statistics of batch norms and mining have moved already
@@ -142,7 +143,7 @@ def train_step(
     state.skipped += is_bad
     state.ema.update(state.step, is_bad=is_bad)
     total = _add_up(outputs)
-    return ObjectiveOutput(terms=total.terms, statistics={**total.statistics, "grad_norm": norm})
+    return ObjectiveOutput(terms=total.terms, statistics={**total.statistics, **norms})
 
 
 def step_context(

@@ -1,11 +1,23 @@
 """Student, objective and adapters in one forward pass: what DDP wraps, so it sees all gradients."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from mono3d.objectives.distillation.protocol import Distiller
 from mono3d.objectives.protocol import Objective, ObjectiveOutput, StepContext
 from mono3d.structures import Batch, Predictions
+
+
+@runtime_checkable
+class HasDepthBranch(Protocol):
+    """A student whose depth comes from a branch of its own."""
+
+    def depth_gradient_norm(self) -> Float[Tensor, ""]:
+        """Norm of the gradient of that branch's weights."""
+        ...
 
 
 class TrainModule(nn.Module):
@@ -26,6 +38,12 @@ class TrainModule(nn.Module):
         self._distiller = distiller
         self.adapters = nn.Module() if distiller is None else distiller.adapters
         self._autocast_dtype = autocast_dtype
+
+    def gradient_statistics(self) -> dict[str, Tensor]:
+        """Norms of gradients, after a backward pass, that the student has a word for."""
+        if not isinstance(self.student, HasDepthBranch):
+            return {}
+        return {"grad_norm_depth": self.student.depth_gradient_norm()}
 
     def forward(self, batch: Batch, context: StepContext) -> ObjectiveOutput:
         """Terms of one micro-batch. The network may run in low precision, the losses do not."""

@@ -11,6 +11,7 @@ from mono3d.geometry.box_iou import (
     footprints_bev,
     footprints_cam,
     overlap_area,
+    paired_bev_iou,
     pairwise_bev_iou,
     pairwise_iou_3d,
     rotated_nms,
@@ -90,6 +91,7 @@ def test_iou_equals_shapely_on_random_pairs() -> None:
     )
     assert (expected > 0).sum() > 1000
     torch.testing.assert_close(pairwise_bev_iou(a, b), expected, atol=1e-9, rtol=0)
+    torch.testing.assert_close(paired_bev_iou(a, b[:40]), expected.diagonal(), atol=1e-9, rtol=0)
 
 
 def test_almost_equal_boxes_overlap_almost_wholly() -> None:

@@ -46,6 +46,31 @@ def mining_statistics(
     }
 
 
+@torch.no_grad()
+def rank_correlation(
+    a: Float[Tensor, " n"], b: Float[Tensor, " n"], valid: Bool[Tensor, " n"]
+) -> Float[Tensor, ""]:
+    """Spearman's correlation of two quantities of the valid samples; 0 where either is constant.
+
+    Equal values rank in the order in which they come.
+    """
+    ranks = torch.stack([_ranks(values, valid) for values in (a, b)])
+    count = valid.sum().clamp(min=1)
+    ranks = torch.where(valid, ranks - (count - 1) / 2, 0.0)
+    spread = ranks.square().sum(1).prod().sqrt()
+    return ranks.prod(0).sum() / spread.clamp(min=_tiny(ranks))
+
+
+def _ranks(values: Float[Tensor, " n"], valid: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Places from 0 on; the valid samples come first."""
+    order = torch.where(valid, values.float(), torch.inf).argsort(stable=True)
+    return (
+        torch.empty_like(order)
+        .scatter_(0, order, torch.arange(len(order), device=order.device))
+        .float()
+    )
+
+
 def mining_warnings(statistics: Mapping[str, float], class_names: Sequence[str]) -> list[str]:
     """One line for each sign that mining leaves the model too little to learn from.
 

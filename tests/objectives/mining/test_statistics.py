@@ -1,7 +1,8 @@
 import pytest
 import torch
+from scipy.stats import spearmanr
 
-from mono3d.objectives.mining.statistics import mining_statistics, mining_warnings
+from mono3d.objectives.mining.statistics import mining_statistics, mining_warnings, rank_correlation
 from tests.support.depth_samples import make_samples, random_samples
 from tests.support.host_sync import NoHostSync
 
@@ -78,3 +79,25 @@ def test_warnings_name_the_class_and_the_numbers() -> None:
     ]
     at_the_limits = statistics | {"effective_share": 0.3, "weight_share/class_pedestrian": 0.2}
     assert mining_warnings(at_the_limits, CLASSES) == []
+
+
+def test_rank_correlation_is_spearman_s_of_the_valid_samples() -> None:
+    random = torch.Generator().manual_seed(0)
+    a = torch.randn(200, generator=random)
+    b = (a + torch.randn(200, generator=random)).exp()
+    valid = torch.rand(200, generator=random) < 0.7
+    found = rank_correlation(torch.where(valid, a, torch.nan), b, valid)
+    assert float(found) == pytest.approx(spearmanr(a[valid], b[valid]).statistic, abs=1e-6)
+    assert float(rank_correlation(a, a.exp(), valid)) == pytest.approx(1.0)
+    assert float(rank_correlation(a, -a, valid)) == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_samples_correlate_with_nothing(count: int) -> None:
+    valid = torch.arange(4) < count
+    assert float(rank_correlation(torch.arange(4.0), torch.arange(4.0), valid)) == 0
+
+
+def test_rank_correlation_leaves_the_host_alone() -> None:
+    with NoHostSync():
+        rank_correlation(torch.arange(4.0), torch.arange(4.0), torch.ones(4, dtype=torch.bool))
