@@ -146,8 +146,8 @@ def _widened(network: nn.Module, config: PretrainedConfig, in_channels: int) -> 
     wide: nn.Module = AutoBackbone.from_config(config)
     weights = network.state_dict()
     for name, value in wide.state_dict().items():
-        missing = value.shape[1] - weights[name].shape[1] if value.dim() == 4 else 0
-        weights[name] = F.pad(weights[name], (0, 0, 0, 0, 0, missing))
+        if value.shape != weights[name].shape:
+            weights[name] = F.pad(weights[name], (0, 0, 0, 0, 0, in_channels - RGB))
     wide.load_state_dict(weights)
     return wide
 

@@ -154,7 +154,7 @@ class DetectionObjective(nn.Module):
         targets: DenseTargets,
         depth: _Depth,
         context: StepContext,
-    ) -> tuple[Float[Tensor, "n p"], Mapping[str, Tensor]]:
+    ) -> tuple[Float[Tensor, "n p"], dict[str, Tensor]]:
         """Weights of this rank's samples, from the samples of all ranks."""
         local = DepthSamples(
             predicted_m=said["depth_m"].detach().flatten(),

@@ -54,8 +54,8 @@ def _polynomial(gram: Float[Tensor, "rows rows"]) -> Float[Tensor, "rows rows"]:
 
 
 def orthogonalised_by_all_ranks(
-    matrices: Sequence[Float[Tensor, "rows columns"]],
-) -> list[Float[Tensor, "rows columns"]]:
+    matrices: Sequence[Float[Tensor, "_ _"]],
+) -> list[Float[Tensor, "_ _"]]:
     """`orthogonalised` of each; every rank must hold the same matrices and gets all of them."""
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     if world_size == 1:

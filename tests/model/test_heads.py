@@ -33,6 +33,16 @@ def test_a_branch_starts_at_its_bias() -> None:
     assert said["b"].eq(0).all()
 
 
+def test_the_norm_of_a_gradient_is_one_branch_s_alone() -> None:
+    branches = Branches(3, {"a": 1, "b": 2})
+    assert float(branches.gradient_norm("b")) == 0
+    said = branches(torch.ones(1, 3, 1, 1))
+    (said["a"].sum() * 100 + said["b"][..., 1].sum()).backward()
+    gradients = [p.grad[1:].flatten() for p in branches.parameters() if p.grad is not None]
+    assert float(branches.gradient_norm("b")) == pytest.approx(float(torch.cat(gradients).norm()))
+    assert float(branches.gradient_norm("b")) < 10 < float(branches.gradient_norm("a"))
+
+
 def test_levels_are_joined_along_the_points() -> None:
     fine, coarse = {"a": torch.zeros(1, 6, 2)}, {"a": torch.ones(1, 2, 2)}
     assert join_levels([fine, coarse])["a"][0, :, 0].tolist() == [0] * 6 + [1] * 2

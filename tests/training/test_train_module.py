@@ -69,6 +69,14 @@ def test_what_is_exported_is_the_student_alone() -> None:
     assert set(module.student.state_dict()) == set(make_detector().state_dict())
 
 
+def test_the_depth_branch_s_gradient_is_told_where_the_student_has_one() -> None:
+    batch = frames(0)
+    module = TrainModule(make_detector(), make_objective(CODEC))
+    module(batch, context_of(batch)).terms["depth"].backward()
+    assert float(module.gradient_statistics()["grad_norm_depth"]) > 0
+    assert TrainModule(nn.Identity(), make_objective(CODEC)).gradient_statistics() == {}
+
+
 def test_low_precision_stops_at_the_network() -> None:
     batch = frames(0, 1)
     exact = TrainModule(make_detector(), make_objective(CODEC)).eval()
