@@ -18,7 +18,7 @@ from mono3d.codec.depth import MAX_DEPTH_M, MIN_DEPTH_M, LogDepthCodec, uniform_
 from mono3d.codec.points import level_size
 from mono3d.geometry.camera import focal_px
 from mono3d.model.backbone import PROBE_PX, Backbone, ImageNormalisation
-from mono3d.model.ground import GroundChannels
+from mono3d.model.ground import GROUND_CHANNELS, GroundChannels
 from mono3d.model.heads import FOCAL_PRIOR, Branches, conv_tower, join_levels
 from mono3d.model.neck import FeaturePyramid
 from mono3d.structures import Inputs, Predictions
@@ -93,7 +93,8 @@ class DenseDetector(nn.Module):
             backbone.channels, backbone.strides, strides=strides, channels=channels
         )
         backbone.freeze_unused(lambda maps: self.neck(maps, (PROBE_PX, PROBE_PX)))
-        self.ray_embedding = nn.Conv2d(RAY_CHANNELS, channels, 1)
+        num_rays = RAY_CHANNELS if ground is None else GROUND_CHANNELS
+        self.ray_embedding = nn.Conv2d(num_rays, channels, 1)
         self.class_tower = conv_tower(channels, channels, tower_depth)
         self.box_tower = conv_tower(channels, channels, tower_depth)
         self.class_branches = Branches(
@@ -135,7 +136,8 @@ class DenseDetector(nn.Module):
             pixels = torch.cat([pixels, self._ground(projection, pose, image_size)], dim=1)
         stages = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
         levels = self.neck(stages, image_size)
-        said = [self._level(i, level, image_size, projection) for i, level in enumerate(levels)]
+        pose = inputs.bev_from_cam.flatten(0, 1)
+        said = [self._level(i, level, image_size, projection, pose) for i, level in enumerate(levels)]
         depth_map = said[0].pop("depth_map", None)
         responses = self._with_depth(join_levels(said), focal_px(projection)[:, None])
         if depth_map is not None:
@@ -150,9 +152,14 @@ class DenseDetector(nn.Module):
         return self.box_branches.gradient_norm("log_depth")
 
     def _level(
-        self, number: int, level: Tensor, image_size: tuple[int, int], projection: Tensor
+        self, number: int, level: Tensor, image_size: tuple[int, int], projection: Tensor, pose: Tensor
     ) -> dict[str, Tensor]:
-        rays = ray_channels(projection, image_size, self.neck.strides[number])
+        stride = self.neck.strides[number]
+        rays = (
+            ray_channels(projection, image_size, stride)
+            if self._ground is None
+            else self._ground(projection, pose, image_size, stride)
+        )
         level = level + self.ray_embedding(rays)
         said: dict[str, Tensor] = self.class_branches(self.class_tower(level))
         box_features = self.box_tower(level)

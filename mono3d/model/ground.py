@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mono3d.codec.depth import LogDepthCodec
+from mono3d.codec.points import level_size
 from mono3d.geometry.camera import focal_px
 
 GROUND_CHANNELS = 3
@@ -38,15 +39,16 @@ class GroundChannels:
         projection: Float[Tensor, "n 3 4"],
         bev_from_cam: Float[Tensor, "n 4 4"],
         image_size: tuple[int, int],
+        stride: int = 1,
     ) -> Float[Tensor, "n 3 h w"]:
         """Coded log depth of the ground, and how far each ray goes right and falls.
 
         The first is the code of the greatest depth at and above the horizon. The others are metres
         for each metre of depth, scaled: right in the camera frame, down in the bev frame.
         """
-        height, width = image_size
-        u = torch.arange(width, device=projection.device)
-        v = torch.arange(height, device=projection.device)
+        height, width = level_size(image_size, stride)
+        u = torch.arange(width, device=projection.device) * stride + stride // 2
+        v = torch.arange(height, device=projection.device) * stride + stride // 2
         right = (u - projection[:, 0, 2, None]) / projection[:, 0, 0, None]
         down = (v - projection[:, 1, 2, None]) / projection[:, 1, 1, None]
         right, down = right[:, None, :], down[:, :, None]

@@ -17,7 +17,14 @@ from mono3d.config.load import (
     parse_override,
     recipe_names,
 )
-from mono3d.config.schema import AdamW, GmmMiningConfig, NoMining, RunConfig, Sgd
+from mono3d.config.schema import (
+    AdamW,
+    GmmMiningConfig,
+    NoMining,
+    ResNetBackbone,
+    RunConfig,
+    Sgd,
+)
 from mono3d.errors import ConfigError
 
 TREE = {"data": {"root": "folder"}}
@@ -48,7 +55,7 @@ def test_a_recipe_is_a_name_or_a_path_and_says_only_what_differs(tmp_path: Path)
     config = load_recipe(str(path), ["train.epochs=3", "model.backbone.width=32"])
     assert config.optim == AdamW(lr=3e-4)
     assert config.train.epochs == 3
-    assert config.model.backbone.model_dump() == {"kind": "resnet", "depth": 34, "width": 32}
+    assert config.model.backbone == ResNetBackbone(depth=34, width=32)
     assert config.mining == NoMining()
 
 
