@@ -131,14 +131,18 @@ def _explain(error: ValidationError) -> str:
     names = [str(part) for part in first["loc"] if str(part) not in _tags()]
     path = ".".join(names)
     if first["type"] == "extra_forbidden":
-        return f"unknown key {path}{_suggest(names)}"
+        return f"unknown key {path}{_suggest(path, list(map(str, first['loc'])))}"
     value = "" if first["type"] == "missing" else f"={first['input']!r}"
     return f"{path}{value}: {first['msg']}" if path else first["msg"].removeprefix("Value error, ")
 
 
-def _suggest(names: Sequence[str]) -> str:
+def _suggest(path: str, location: Sequence[str]) -> str:
     keys = sorted(all_keys(RunConfig))
-    near = difflib.get_close_matches(".".join(names), keys, n=1, cutoff=0.6)
+    if path in keys:  # another kind of the section has it
+        place = max(i for i, part in enumerate(location) if part in _tags())
+        section = ".".join(part for part in location[:place] if part not in _tags())
+        return f" where {section}.kind={location[place]}"
+    near = difflib.get_close_matches(path, keys, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 

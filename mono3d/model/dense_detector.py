@@ -2,8 +2,8 @@
 
 Source: FCOS3D (arXiv:2104.10956) for head, targets and scores; PGD (arXiv:2107.14160) for the
 optional depth bins. Ours departs in four ways: plain convolutions (no deformable ones), depth as
-focal-normalised logarithm, the axis of the heading as (sin 2a, cos 2a), and two channels that tell
-each point its viewing ray, so that one network serves cameras of any focal length and pitch.
+focal-normalised logarithm, the axis of the heading as (sin 2a, cos 2a), and channels that tell each
+point its viewing ray, so that one network serves cameras of any focal length and pitch.
 """
 
 import math
@@ -15,15 +15,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mono3d.codec.depth import MAX_DEPTH_M, MIN_DEPTH_M, LogDepthCodec, uniform_bin_centers
-from mono3d.codec.points import level_size
 from mono3d.geometry.camera import focal_px
 from mono3d.model.backbone import PROBE_PX, Backbone, ImageNormalisation
-from mono3d.model.ground import GROUND_CHANNELS, GroundChannels
+from mono3d.model.camera_channels import CameraChannels, GroundChannels, RayChannels
 from mono3d.model.heads import FOCAL_PRIOR, Branches, conv_tower, join_levels
 from mono3d.model.neck import FeaturePyramid
 from mono3d.structures import Inputs, Predictions
 
-RAY_CHANNELS = 2
 _SCALED = ("offset", "log_depth", "log_dims")
 
 
@@ -82,19 +80,19 @@ class DenseDetector(nn.Module):
             tower_depth: Convolutions in each of the two towers.
             outputs: What each point predicts.
             depth: The depth code; must be the codec's.
-            ground: What the backbone reads beside the image, if it was built for GROUND_CHANNELS
-                more.
+            ground: Where the ground is, for a backbone that was built for as many channels more;
+                the levels read it too. None tells the levels their viewing rays alone.
         """
         super().__init__()
         self._ground = ground
+        self._camera_channels: CameraChannels = RayChannels() if ground is None else ground
         self.normalise = ImageNormalisation()
         self.backbone = backbone
         self.neck = FeaturePyramid(
             backbone.channels, backbone.strides, strides=strides, channels=channels
         )
         backbone.freeze_unused(lambda maps: self.neck(maps, (PROBE_PX, PROBE_PX)))
-        num_rays = RAY_CHANNELS if ground is None else GROUND_CHANNELS
-        self.ray_embedding = nn.Conv2d(num_rays, channels, 1)
+        self.camera_embedding = nn.Conv2d(self._camera_channels.count, channels, 1)
         self.class_tower = conv_tower(channels, channels, tower_depth)
         self.box_tower = conv_tower(channels, channels, tower_depth)
         self.class_branches = Branches(
@@ -128,16 +126,18 @@ class DenseDetector(nn.Module):
     def forward(self, inputs: Inputs) -> Predictions:
         """Responses [n, points, channels] (n = frames x cameras) and feature maps [n, c, h, w]."""
         images = inputs.images.flatten(0, 1)
-        projection = inputs.projection.flatten(0, 1)
+        projection, pose = inputs.projection.flatten(0, 1), inputs.bev_from_cam.flatten(0, 1)
         image_size = (images.shape[-2], images.shape[-1])
         pixels = self.normalise(images)
         if self._ground is not None:
-            pose = inputs.bev_from_cam.flatten(0, 1)
-            pixels = torch.cat([pixels, self._ground(projection, pose, image_size)], dim=1)
+            pixels = torch.cat([pixels, self._ground(projection, pose, image_size, 1)], dim=1)
         stages = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
         levels = self.neck(stages, image_size)
-        pose = inputs.bev_from_cam.flatten(0, 1)
-        said = [self._level(i, level, image_size, projection, pose) for i, level in enumerate(levels)]
+        cameras = [
+            self._camera_channels(projection, pose, image_size, stride)
+            for stride in self.neck.strides
+        ]
+        said = [self._level(i, *pair) for i, pair in enumerate(zip(levels, cameras, strict=True))]
         depth_map = said[0].pop("depth_map", None)
         responses = self._with_depth(join_levels(said), focal_px(projection)[:, None])
         if depth_map is not None:
@@ -151,16 +151,8 @@ class DenseDetector(nn.Module):
         """Norm of the gradient of the depth branch, for the record."""
         return self.box_branches.gradient_norm("log_depth")
 
-    def _level(
-        self, number: int, level: Tensor, image_size: tuple[int, int], projection: Tensor, pose: Tensor
-    ) -> dict[str, Tensor]:
-        stride = self.neck.strides[number]
-        rays = (
-            ray_channels(projection, image_size, stride)
-            if self._ground is None
-            else self._ground(projection, pose, image_size, stride)
-        )
-        level = level + self.ray_embedding(rays)
+    def _level(self, number: int, level: Tensor, camera: Tensor) -> dict[str, Tensor]:
+        level = level + self.camera_embedding(camera)
         said: dict[str, Tensor] = self.class_branches(self.class_tower(level))
         box_features = self.box_tower(level)
         said = said | self.box_branches(box_features)
@@ -200,16 +192,3 @@ def level_depth_offsets(strides: Sequence[int], std_log: float) -> Float[Tensor,
     """
     log_strides = torch.tensor(strides, dtype=torch.float32).log()
     return (log_strides.mean() - log_strides) / std_log
-
-
-def ray_channels(
-    projection: Float[Tensor, "n 3 4"], image_size: tuple[int, int], stride: int
-) -> Float[Tensor, "n 2 hf wf"]:
-    """Tangents of each point's viewing ray, right and down: (u - cx) / fx, (v - cy) / fy."""
-    height, width = level_size(image_size, stride)
-    u = torch.arange(width, device=projection.device) * stride + stride // 2
-    v = torch.arange(height, device=projection.device) * stride + stride // 2
-    right = (u - projection[:, 0, 2, None]) / projection[:, 0, 0, None]
-    down = (v - projection[:, 1, 2, None]) / projection[:, 1, 1, None]
-    shape = (projection.shape[0], height, width)  # len() would fix the batch of an export
-    return torch.stack([right[:, None, :].expand(shape), down[:, :, None].expand(shape)], dim=1)

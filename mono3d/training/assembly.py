@@ -42,8 +42,8 @@ from mono3d.model.backbone import (
     build_pretrained,
     build_resnet,
 )
+from mono3d.model.camera_channels import GroundChannels
 from mono3d.model.dense_detector import DenseDetector, DenseOutputs
-from mono3d.model.ground import GROUND_CHANNELS, GroundChannels
 from mono3d.objectives.detection import DetectionObjective, LossWeights
 from mono3d.objectives.mining.gmm import GmmMining
 from mono3d.objectives.mining.protocol import Mining
@@ -146,7 +146,7 @@ def build_model(config: RunConfig) -> DenseDetector:
     ground = None
     if model.ground is not None:
         ground = GroundChannels(depth=depth, height_m=model.ground.height_m)
-    in_channels = RGB if ground is None else RGB + GROUND_CHANNELS
+    in_channels = RGB if ground is None else RGB + ground.count
     return DenseDetector(
         backbone=build_backbone(model.backbone, in_channels=in_channels),
         strides=model.strides_px,

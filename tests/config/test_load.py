@@ -84,7 +84,7 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str | None, message: str
         ("optm.lr=1", "test: unknown key optm; did you mean optim?"),
         ("optim.learning_rat=1", "test: unknown key optim.learning_rat"),
         ("model.backbone.widht=8", "model.backbone.widht; did you mean model.backbone.width?"),
-        ("mining.sharpness=2", "unknown key mining.sharpness"),
+        ("mining.sharpness=2", "test: unknown key mining.sharpness where mining.kind=none"),
         ("train.epochs=many", "train.epochs='many': Input should be a valid integer"),
         ("train.epochs=2.5", "train.epochs=2.5: Input should be a valid integer"),
         ("train.epochs=0", "train.epochs=0: Input should be greater than or equal to 1"),

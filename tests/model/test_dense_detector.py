@@ -8,7 +8,7 @@ import torch
 
 from mono3d.codec.depth import MAX_DEPTH_M, MIN_DEPTH_M
 from mono3d.model.backbone import build_from_config
-from mono3d.model.dense_detector import DenseOutputs, ray_channels
+from mono3d.model.dense_detector import DenseOutputs
 from mono3d.structures import Inputs
 from tests.support.detectors import NUM_ATTRIBUTES, make_detector
 from tests.support.frames import IMAGE_SIZE, NUM_CLASSES, make_codec
@@ -108,20 +108,11 @@ def test_an_untrained_network_says_the_mean_depth_and_no_object(num_depth_bins: 
     assert probability.mean().item() == pytest.approx(0.01, rel=0.1)
 
 
-def test_rays_are_the_tangents_of_the_viewing_directions() -> None:
-    """The point in column 2, row 1 of stride 8 is at pixel (20, 12)."""
-    projection = torch.tensor([[[80.0, 0, 48, 0], [0, 100.0, 30, 0], [0, 0, 1, 0]]])
-    rays = ray_channels(projection, (64, 96), 8)
-    assert rays.shape == (1, 2, 8, 12)
-    torch.testing.assert_close(rays[0, :, 1, 2], torch.tensor([(20 - 48) / 80, (12 - 30) / 100]))
-    assert ray_channels(projection, (70, 100), 8).shape == (1, 2, 9, 13)
-
-
 def test_depth_scales_with_the_focal_length_through_the_whole_network() -> None:
     """Rays kept alike (cx moves with f), twice the focal length gives twice the depth."""
     detector = make_detector().eval()
     with torch.no_grad():
-        detector.ray_embedding.weight.zero_()  # blind to the rays
+        detector.camera_embedding.weight.zero_()  # blind to the rays
     inputs = make_inputs()
     longer = Inputs(
         images=inputs.images,

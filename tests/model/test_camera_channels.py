@@ -1,4 +1,4 @@
-"""Depth of the ground under every pixel, from calibration alone."""
+"""Viewing rays and the depth of the ground under every pixel, from calibration alone."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mono3d.codec.depth import MAX_DEPTH_M, LogDepthCodec
 from mono3d.geometry.camera import focal_px, project, transform_points
-from mono3d.model.ground import GROUND_CHANNELS, GroundChannels
+from mono3d.model.camera_channels import GroundChannels, RayChannels
 
 SIZE = (64, 96)
 CODE = LogDepthCodec(reference_focal_px=100.0, mean_log_m=3.0, std_log=0.7)
@@ -30,6 +30,26 @@ def _skew(vector: Tensor) -> Tensor:
     return torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0.0]])
 
 
+def test_rays_are_the_tangents_of_the_viewing_directions() -> None:
+    """The point in column 2, row 1 of stride 8 is at pixel (20, 12)."""
+    projection = torch.tensor([[[80.0, 0, 48, 0], [0, 100.0, 30, 0], [0, 0, 1, 0]]])
+    pose = torch.eye(4)[None]
+    rays = RayChannels()(projection, pose, SIZE, 8)
+    assert rays.shape == (1, RayChannels.count, 8, 12)
+    torch.testing.assert_close(rays[0, :, 1, 2], torch.tensor([(20 - 48) / 80, (12 - 30) / 100]))
+    assert RayChannels()(projection, pose, (70, 100), 8).shape == (1, 2, 9, 13)
+
+
+@pytest.mark.parametrize("stride", [4, 8])
+def test_points_of_a_stride_read_the_ground_of_their_pixels(stride: int) -> None:
+    projection, pose = camera(2)
+    ground = GroundChannels(depth=CODE, height_m=0.0)
+    every = ground(projection[None], pose[None], SIZE, 1)
+    coarse = ground(projection[None], pose[None], SIZE, stride)
+    first = stride // 2
+    torch.testing.assert_close(coarse, every[..., first::stride, first::stride])
+
+
 @pytest.mark.parametrize("height_m", [0.0, -1.7])
 @pytest.mark.parametrize("seed", range(4))
 def test_points_on_the_ground_have_the_depth_of_their_pixel(seed: int, height_m: float) -> None:
@@ -43,8 +63,8 @@ def test_points_on_the_ground_have_the_depth_of_their_pixel(seed: int, height_m:
     inside = ((pixels >= 0) & (pixels < torch.tensor([95.0, 63.0]))).all(1)
     pixels, depth = pixels[inside], in_front[inside, 2]
     assert len(depth) > 50
-    channels = GroundChannels(depth=CODE, height_m=height_m)(projection[None], pose[None], SIZE)
-    assert channels.shape == (1, GROUND_CHANNELS, *SIZE)
+    channels = GroundChannels(depth=CODE, height_m=height_m)(projection[None], pose[None], SIZE, 1)
+    assert channels.shape == (1, GroundChannels.count, *SIZE)
     focal = focal_px(projection)
     # Inverse depth is linear in the pixel, so it can be read between pixels.
     inverse = 1 / CODE.decode(channels[0, 0], focal)
@@ -58,7 +78,7 @@ def test_points_on_the_ground_have_the_depth_of_their_pixel(seed: int, height_m:
 def test_the_sky_has_the_greatest_depth_and_no_infinity() -> None:
     projection, pose = camera(0)
     pose[:3, :3] = torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
-    channels = GroundChannels(depth=CODE, height_m=0.0)(projection[None], pose[None], SIZE)[0]
+    channels = GroundChannels(depth=CODE, height_m=0.0)(projection[None], pose[None], SIZE, 1)[0]
     assert channels.isfinite().all()
     farthest = CODE.encode(torch.tensor(MAX_DEPTH_M), focal_px(projection))
     assert torch.allclose(channels[0, :31], farthest)
@@ -74,8 +94,8 @@ def test_a_mirrored_camera_has_mirrored_channels() -> None:
     mirrored = projection.clone()
     mirrored[0, 2] = SIZE[1] - 1 - projection[0, 2]
     ground = GroundChannels(depth=CODE, height_m=0.0)
-    plain = ground(projection[None], pose[None], SIZE)[0].flip(-1)
-    other = ground(mirrored[None], (mirror_bev @ pose @ mirror_cam)[None], SIZE)[0]
+    plain = ground(projection[None], pose[None], SIZE, 1)[0].flip(-1)
+    other = ground(mirrored[None], (mirror_bev @ pose @ mirror_cam)[None], SIZE, 1)[0]
     torch.testing.assert_close(other[0], plain[0], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(other[1], -plain[1], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(other[2], plain[2], rtol=1e-4, atol=1e-4)
