@@ -6,6 +6,7 @@ Both directions share one table of points, one depth codec and one heading code,
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -20,6 +21,8 @@ from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.camera import MIN_DEPTH_M, focal_px, project, unproject
 from mono3d.structures import Batch, Boxes3D, Inputs, Positives, to_device
 
+_points_of_size = lru_cache(maxsize=8)(make_points)
+"""For the loader, which meets few sizes many times; under tracing, caches would leak."""
 MAX_LOG_DIMS = 3.0
 """Bound on |ln(size / mean size)|: an untrained network must not overflow."""
 _BOX_RESPONSES = (
@@ -120,7 +123,7 @@ class DenseCodec:
         centers_px = project(boxes.centers[learnt], projection)
         corners = corners_cam(boxes.centers[learnt], boxes.dims_hwl[learnt], boxes.yaw[learnt])
         boxes_px, _ = hull_2d(corners, projection, image_size)
-        grid = make_points(image_size, self.strides)
+        grid = _points_of_size(image_size, self.strides)
         found = assign(grid, self._ranges_px, centers_px=centers_px, boxes_px=boxes_px)
         centerness = torch.where(found.positive, found.centerness, 0.0)
         weight, index = centerness.topk(min(self.max_positives, len(centerness)))

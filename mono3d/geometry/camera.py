@@ -16,7 +16,7 @@ def project(
     points_cam: Float[Tensor, "*n 3"], projection: Float[Tensor, "*#n 3 4"]
 ) -> Float[Tensor, "*n 2"]:
     """Project points to pixels; the divisor is clamped to MIN_DEPTH_M, so nothing divides by 0."""
-    uvw = (projection[..., :3] @ points_cam[..., None])[..., 0] + projection[..., 3]
+    uvw = _turned(points_cam, projection[..., :3]) + projection[..., 3]
     return uvw[..., :2] / uvw[..., 2:].clamp(min=MIN_DEPTH_M)
 
 
@@ -42,7 +42,13 @@ def transform_points(
     points: Float[Tensor, "*n 3"], transform: Float[Tensor, "*#n 4 4"]
 ) -> Float[Tensor, "*n 3"]:
     """Points in another frame, by a rigid 4x4 transform."""
-    return (transform[..., :3, :3] @ points[..., None])[..., 0] + transform[..., :3, 3]
+    return _turned(points, transform[..., :3, :3]) + transform[..., :3, 3]
+
+
+def _turned(points: Float[Tensor, "*n 3"], matrix: Float[Tensor, "*#n 3 3"]) -> Tensor:
+    if matrix.dim() == 2:  # one product for all points, not one for each
+        return points @ matrix.mT
+    return (matrix @ points[..., None])[..., 0]
 
 
 def affine_projection(
