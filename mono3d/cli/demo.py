@@ -43,12 +43,10 @@ def demo(
     middle it goes on where it was; a finished demo is trained anew under the next name.
     """
     console, clock = Console(stderr=True), StageClock()
-    clock.enter("data")
+    clock.enter("data and services")
     config = load_recipe(recipe, [f"cluster.storage={RUNS_URI}"])
     console.print(f"rendering the synthetic world into {config.data.root}")
-    _make_data(Path(config.data.root), console)
-    clock.enter("services")
-    with running_stack() as stack:
+    with running_stack(meanwhile=lambda: _make_data(Path(config.data.root), console)) as stack:
         clock.enter("start")
         console.print("S3 and MLflow are up")
         os.environ.update(stack.environment())

@@ -6,7 +6,8 @@ objects are back, at the same addresses where these are free.
 """
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,7 +147,9 @@ class Stack:
 
 
 @contextmanager
-def running_stack(directory: Path = DEFAULT_DIRECTORY) -> Iterator[Stack]:
+def running_stack(
+    directory: Path = DEFAULT_DIRECTORY, *, meanwhile: Callable[[], object] | None = None
+) -> Iterator[Stack]:
     """Services that are up inside the block.
 
     What was up before is left alone; what was started here is stopped at the end, be it reached by
@@ -155,6 +158,7 @@ def running_stack(directory: Path = DEFAULT_DIRECTORY) -> Iterator[Stack]:
 
     Args:
         directory: State directory of the services.
+        meanwhile: Work to do before the block, beside the start of the services.
 
     Yields:
         The stack; its `environment()` is what clients need.
@@ -167,7 +171,11 @@ def running_stack(directory: Path = DEFAULT_DIRECTORY) -> Iterator[Stack]:
     ours = tuple(name for name in _STOP_ORDER if name not in found)
     with terminations_raised():
         try:
-            stack.start()
+            with ThreadPoolExecutor(1) as pool:
+                starting = pool.submit(stack.start)
+                if meanwhile is not None:
+                    meanwhile()
+                starting.result()
             yield stack
         finally:
             with interruptions_ignored():

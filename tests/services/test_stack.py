@@ -145,6 +145,22 @@ def test_failed_start_stops_what_was_started(
     assert _all_pids(tmp_path) == []
 
 
+def test_work_beside_the_start_is_done_before_the_block_and_its_failure_stops_all(
+    tmp_path: Path,
+) -> None:
+    done: list[str] = []
+    with running_stack(tmp_path, meanwhile=lambda: done.append("work")) as stack:
+        assert done == ["work"]
+        assert _conditions(stack) == {"s3": "up", "mlflow": "up"}
+
+    def fail() -> None:
+        raise RuntimeError("in the work")
+
+    with pytest.raises(RuntimeError, match="in the work"), running_stack(tmp_path, meanwhile=fail):
+        pass
+    assert _all_pids(tmp_path) == []
+
+
 @pytest.mark.slow
 def test_exception_stops_what_was_started(tmp_path: Path) -> None:
     def fail_inside() -> None:
