@@ -15,7 +15,14 @@ from torch.nn import functional as F
 
 from mono3d.codec.depth import LogDepthCodec
 from mono3d.codec.heading import decode_heading, encode_axis, encode_direction
-from mono3d.codec.points import PointGrid, assign, level_ranges_px, level_size, make_points
+from mono3d.codec.points import (
+    RADIUS_STRIDES,
+    PointGrid,
+    assign,
+    level_ranges_px,
+    level_size,
+    make_points,
+)
 from mono3d.geometry.angles import alpha_from_yaw, yaw_from_alpha
 from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.camera import MIN_DEPTH_M, focal_px, project, unproject
@@ -82,6 +89,7 @@ class DenseCodec:
         depth: LogDepthCodec,
         mean_dims_hwl: Float[Tensor, "classes 3"],
         max_positives: int,
+        radius_strides: float = RADIUS_STRIDES,
         min_points: int = 1,
     ) -> None:
         """Keep the settings.
@@ -92,12 +100,14 @@ class DenseCodec:
             depth: The depth code.
             mean_dims_hwl: Mean size of each class, metres.
             max_positives: Capacity of one image; the least central positives are left out.
+            radius_strides: How far from a projected centre points learn the object.
             min_points: Objects known to hold fewer LiDAR points are not learnt.
         """
         self.strides = strides
         self.depth = depth
         self.max_positives = max_positives
         self._ranges_px = level_ranges_px(strides, first_limit_px)
+        self._radius_strides = radius_strides
         self._min_points = min_points
         constants = _Constants(mean_dims=mean_dims_hwl, stand_in=torch.tensor([0.0, 0.0, 10.0]))
         self._constants = {torch.device("cpu"): constants}
@@ -124,7 +134,13 @@ class DenseCodec:
         corners = corners_cam(boxes.centers[learnt], boxes.dims_hwl[learnt], boxes.yaw[learnt])
         boxes_px, _ = hull_2d(corners, projection, image_size)
         grid = _points_of_size(image_size, self.strides)
-        found = assign(grid, self._ranges_px, centers_px=centers_px, boxes_px=boxes_px)
+        found = assign(
+            grid,
+            self._ranges_px,
+            centers_px=centers_px,
+            boxes_px=boxes_px,
+            radius_strides=self._radius_strides,
+        )
         centerness = torch.where(found.positive, found.centerness, 0.0)
         weight, index = centerness.topk(min(self.max_positives, len(centerness)))
         slots = learnt[found.slot[index]] if len(learnt) else torch.zeros_like(index)

@@ -77,6 +77,7 @@ def assign(
     *,
     centers_px: Float[Tensor, "n 2"],
     boxes_px: Float[Tensor, "n 4"],
+    radius_strides: float = RADIUS_STRIDES,
 ) -> Assignment:
     """Give each point the object that it learns, if any.
 
@@ -85,6 +86,7 @@ def assign(
         ranges_px: From `level_ranges_px`, one pair a level.
         centers_px: Projected 3D centres of the n objects.
         boxes_px: Their 2D boxes (left, top, right, bottom).
+        radius_strides: Half the side of the square around a centre whose points learn the object.
     """
     if len(centers_px) == 0:
         none = torch.zeros(len(grid), dtype=torch.int64)
@@ -93,13 +95,13 @@ def assign(
     points = grid.centers_px[:, None]
     largest = torch.cat([points - boxes_px[:, :2], boxes_px[:, 2:] - points], dim=-1).amax(-1)
     low, high = torch.tensor(ranges_px, dtype=torch.float32)[grid.levels].unbind(-1)
-    allowed = (offset.abs().amax(-1) < RADIUS_STRIDES * grid.strides_px[:, None]) & (
+    allowed = (offset.abs().amax(-1) < radius_strides * grid.strides_px[:, None]) & (
         largest > low[:, None]
     )
     allowed &= largest <= high[:, None]
     distance = torch.where(allowed, offset.norm(dim=-1), torch.inf)
     nearest, slot = distance.min(dim=1)
-    reach = math.sqrt(2) * RADIUS_STRIDES * grid.strides_px
+    reach = math.sqrt(2) * radius_strides * grid.strides_px
     return Assignment(
         slot=slot,
         centerness=torch.exp(-CENTERNESS_SHARPNESS * nearest / reach),

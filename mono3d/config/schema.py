@@ -148,6 +148,8 @@ class DenseModel(Section):
     """Strides of the prediction levels, finest first."""
     first_limit_px: float = Field(48.0, gt=0)
     """Largest distance from a point to a side of the 2D box that the finest level learns."""
+    center_radius_strides: float = Field(1.5, gt=0.5)
+    """Points within so many strides of the projected 3D centre, right or down, learn the object."""
     channels: int = Field(128, ge=8, multiple_of=8)
     """Of neck and towers."""
     tower_depth: int = Field(2, ge=0)

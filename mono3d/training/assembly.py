@@ -108,6 +108,7 @@ def build_codec(config: RunConfig) -> DenseCodec:
         depth=build_depth_codec(config),
         mean_dims_hwl=mean_dims,
         max_positives=config.model.max_positives,
+        radius_strides=config.model.center_radius_strides,
         min_points=config.input.min_points,
     )
 

@@ -94,3 +94,17 @@ def test_without_objects_nothing_is_learnt() -> None:
     assert not found.positive.any()
     assert found.centerness.eq(0).all()
     assert len(found.slot) == len(GRID)
+
+
+@pytest.mark.parametrize(("radius", "count"), [(0.6, 1), (1.2, 9), (1.5, 9), (2.2, 25)])
+def test_the_radius_says_how_many_points_learn_an_object(radius: float, count: int) -> None:
+    """The centre lies on a point of stride 8."""
+    found = assign(
+        GRID,
+        RANGES,
+        centers_px=torch.tensor([[44.0, 28.0]]),
+        boxes_px=torch.tensor([[34.0, 18.0, 54.0, 38.0]]),
+        radius_strides=radius,
+    )
+    assert found.positive.sum() == count
+    assert found.centerness.max() == 1
