@@ -129,6 +129,25 @@ class DenseCodec:
 
         p is `max_positives`, or the number of points where that is smaller.
         """
+        return self._central_points(boxes, projection, image_size, self._radius_strides)
+
+    def read_points(
+        self, boxes: Boxes3D, projection: Float[Tensor, "3 4"], image_size: tuple[int, int]
+    ) -> Positives:
+        """What evaluation has in place of positives, for `depth_at_centers`.
+
+        Within FCOS3D's radius, whatever training learns from: else the radius would decide which
+        objects count.
+        """
+        return self._central_points(boxes, projection, image_size, RADIUS_STRIDES)
+
+    def _central_points(
+        self,
+        boxes: Boxes3D,
+        projection: Float[Tensor, "3 4"],
+        image_size: tuple[int, int],
+        radius_strides: float,
+    ) -> Positives:
         learnt = self._learnt(boxes)
         centers_px = project(boxes.centers[learnt], projection)
         corners = corners_cam(boxes.centers[learnt], boxes.dims_hwl[learnt], boxes.yaw[learnt])
@@ -139,7 +158,7 @@ class DenseCodec:
             self._ranges_px,
             centers_px=centers_px,
             boxes_px=boxes_px,
-            radius_strides=self._radius_strides,
+            radius_strides=radius_strides,
         )
         centerness = torch.where(found.positive, found.centerness, 0.0)
         weight, index = centerness.topk(min(self.max_positives, len(centerness)))
@@ -226,8 +245,8 @@ class DenseCodec:
     ) -> Float[Tensor, "n k"]:
         """Depth that the network says at each labelled object's projected centre, metres.
 
-        Read at the most central point that learns the object; NaN where no point does (objects
-        that are not learnt, or whose centre lies too far outside the image).
+        Read at the most central of the object's `read_points`; NaN where there is none (objects
+        without LiDAR points, or whose centre lies too far outside the image).
         """
         positives = batch.positives
         weight, slot = positives.weight.flatten(0, 1), positives.slot.flatten(0, 1)

@@ -205,7 +205,7 @@ def build_preparation(config: RunConfig, codec: DenseCodec, *, training: bool) -
         )
     return Preparation(
         image_size=image_size(config),
-        encode=codec.positives,
+        encode=codec.positives if training else codec.read_points,
         augmentation=augmentation,
         epoch_scales=config.input.epoch_scales if training else (),
         max_objects=config.input.max_objects,

@@ -194,6 +194,16 @@ def test_the_most_central_positives_fill_the_capacity() -> None:
     assert cut.valid.all()
 
 
+def test_evaluation_reads_where_it_would_for_any_radius_of_training() -> None:
+    boxes = make_boxes([[0, 0, 10.0], [3.0, 0, 12.0]])
+    narrow, wide = make_codec(radius_strides=0.6), make_codec()
+    learnt = [codec.positives(boxes, CAMERA, IMAGE_SIZE) for codec in (narrow, wide)]
+    assert learnt[0].valid.sum() < learnt[1].valid.sum()
+    read = [codec.read_points(boxes, CAMERA, IMAGE_SIZE) for codec in (narrow, wide)]
+    assert torch.equal(read[0].index, read[1].index)
+    assert torch.equal(read[1].index, learnt[1].index)
+
+
 def test_depth_at_centers_is_read_at_the_most_central_point() -> None:
     boxes = make_boxes([[0, 0, 10.0], [2.0, 0, 14.0], [0, 0, -5.0]])
     codec = make_codec()

@@ -169,6 +169,7 @@ def make_codec(
     *,
     strides: tuple[int, ...] = (8, 16, 32),
     max_positives: int = 64,
+    radius_strides: float = 1.5,
 ) -> DenseCodec:
     """A dense codec of two classes for small images."""
     return DenseCodec(
@@ -177,6 +178,7 @@ def make_codec(
         depth=LogDepthCodec(reference_focal_px=80.0, mean_log_m=2.5, std_log=0.6),
         mean_dims_hwl=torch.tensor([[1.6, 1.8, 4.2], [1.7, 0.7, 0.8]]),
         max_positives=max_positives,
+        radius_strides=radius_strides,
     )
 
 
