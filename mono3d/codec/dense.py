@@ -4,6 +4,7 @@ Both directions share one table of points, one depth codec and one heading code,
 `decode(encode(x)) == x` up to rounding.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,8 @@ _points_of_size = lru_cache(maxsize=8)(make_points)
 """For the loader, which meets few sizes many times; under tracing, caches would leak."""
 MAX_LOG_DIMS = 3.0
 """Bound on |ln(size / mean size)|: an untrained network must not overflow."""
+_LEAST_CONFIDENCE = 1e-4
+"""However unsure: the order of scores is kept where a network has not learnt yet."""
 _BOX_RESPONSES = (
     "offset", "depth_m", "log_dims", "axis", "direction", "velocity", "attribute",
 )  # fmt: skip
@@ -70,6 +73,28 @@ def gather_points(values: Tensor, index: Int64[Tensor, "n p"]) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PositionConfidence:
+    """How likely a box lies within the distances at which a benchmark counts it.
+
+    Depth is off by a share of itself, so a far box is seldom within 2 m however sure its class is;
+    scores that leave this out rank it before near ones. Source: ours.
+    """
+
+    tolerances_m: tuple[float, ...]
+    """Distances, such as nuScenes' 0.5, 1, 2 and 4 m; each counts alike."""
+    relative_error: float
+    """Scale of the Laplace law of depth, as a share of it, for a detector that predicts none."""
+
+    def __call__(
+        self, depth_m: Float[Tensor, "*n"], relative_error: Float[Tensor, "*n"] | None
+    ) -> Float[Tensor, "*n"]:
+        """Mean over the tolerances of the probability of a smaller error."""
+        scale_m = depth_m * (self.relative_error if relative_error is None else relative_error)
+        within = [1 - torch.exp(-tolerance / scale_m) for tolerance in self.tolerances_m]
+        return torch.stack(within).mean(0).clamp(min=_LEAST_CONFIDENCE)
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Constants:
     """What encoding and decoding look up, on one device."""
 
@@ -91,6 +116,7 @@ class DenseCodec:
         max_positives: int,
         radius_strides: float = RADIUS_STRIDES,
         min_points: int = 1,
+        position: PositionConfidence | None = None,
     ) -> None:
         """Keep the settings.
 
@@ -102,6 +128,7 @@ class DenseCodec:
             max_positives: Capacity of one image; the least central positives are left out.
             radius_strides: How far from a projected centre points learn the object.
             min_points: Objects known to hold fewer LiDAR points are not learnt.
+            position: What scores say of a box's position; None leaves that out.
         """
         self.strides = strides
         self.depth = depth
@@ -109,6 +136,7 @@ class DenseCodec:
         self._ranges_px = level_ranges_px(strides, first_limit_px)
         self._radius_strides = radius_strides
         self._min_points = min_points
+        self._position = position
         constants = _Constants(mean_dims=mean_dims_hwl, stand_in=torch.tensor([0.0, 0.0, 10.0]))
         self._constants = {torch.device("cpu"): constants}
 
@@ -221,11 +249,11 @@ class DenseCodec:
         CenterNet's (arXiv:1904.07850), section 4; FCOS3D has none.
 
         The score is class probability times centerness, times the mean of the two largest bin
-        probabilities where depth bins exist, times exp(-sigma) where Laplace uncertainty does.
+        probabilities where depth bins exist, times `PositionConfidence` or, without it, exp(-sigma)
+        where Laplace uncertainty exists.
         """
-        scores = (
-            responses["class_logits"].float().sigmoid() * point_confidence(responses)[..., None]
-        )
+        confidence = point_confidence(responses, self.depth, self._position)
+        scores = responses["class_logits"].float().sigmoid() * confidence[..., None]
         num_classes = scores.shape[-1]
         scores = self._peaks(scores, inputs.images)
         best, flat = scores.flatten(1).topk(min(top_k, scores[0].numel()))
@@ -296,13 +324,19 @@ def _level_peaks(
     return torch.where(grid == highest, grid, 0.0).flatten(2).transpose(1, 2)
 
 
-def point_confidence(responses: Mapping[str, Tensor]) -> Float[Tensor, "n points"]:
+def point_confidence(
+    responses: Mapping[str, Tensor], depth: LogDepthCodec, position: PositionConfidence | None
+) -> Float[Tensor, "n points"]:
     """How far a point's box can be trusted, whatever its class."""
     confidence = responses["centerness_logits"].float().sigmoid()
     if "depth_bins" in responses:
         confidence = confidence * responses["depth_bins"].float().softmax(-1).topk(2).values.mean(
             -1
         )
-    if "log_sigma" in responses:
-        confidence = confidence * torch.exp(-responses["log_sigma"].float().exp()).clamp(min=1e-4)
+    sigma = responses["log_sigma"].float().exp() if "log_sigma" in responses else None
+    if position is not None:
+        scale = None if sigma is None else sigma * (depth.std_log / math.sqrt(2))
+        confidence = confidence * position(responses["depth_m"].float(), scale)
+    elif sigma is not None:
+        confidence = confidence * torch.exp(-sigma).clamp(min=_LEAST_CONFIDENCE)
     return confidence

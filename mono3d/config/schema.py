@@ -5,7 +5,7 @@ A choice is a union tagged by `kind`. Documentation stands under each field; uni
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 NUSCENES_CLASSES = (
     "car", "truck", "bus", "trailer", "construction_vehicle", "pedestrian", "motorcycle",
@@ -323,6 +323,10 @@ class EvaluationConfig(Section):
     top_k: int = Field(100, ge=1)
     """Boxes of one image before suppression."""
     min_score: float = Field(0.02, ge=0, le=1)
+    position_tolerances_m: tuple[PositiveFloat, ...] = ()
+    """Scores count how likely the position is within these distances; () leaves that out."""
+    assumed_depth_error: float = Field(0.1, gt=0)
+    """Relative, for these: Laplace scale of the depth of a detector that predicts none."""
     nms_iou: float = Field(0.2, gt=0, le=1)
     """Overlap in bird's-eye view above which the weaker box of a class is dropped."""
 

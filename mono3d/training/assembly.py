@@ -10,7 +10,7 @@ import torch
 from torch.optim import Optimizer
 
 from mono3d.codec.class_dims import mean_dims_hwl
-from mono3d.codec.dense import DenseCodec
+from mono3d.codec.dense import DenseCodec, PositionConfidence
 from mono3d.codec.depth import LogDepthCodec
 from mono3d.codec.nuscenes_names import ATTRIBUTES
 from mono3d.config.schema import (
@@ -102,6 +102,12 @@ def build_codec(config: RunConfig) -> DenseCodec:
         mean_dims = mean_dims_hwl(config.data.class_names, config.data.mean_dims_hwl)
     except ValueError as error:
         raise ConfigError(f"data.mean_dims_hwl: {error}; add them there") from error
+    position = None
+    if config.evaluation.position_tolerances_m:
+        position = PositionConfidence(
+            tolerances_m=config.evaluation.position_tolerances_m,
+            relative_error=config.evaluation.assumed_depth_error,
+        )
     return DenseCodec(
         strides=config.model.strides_px,
         first_limit_px=config.model.first_limit_px,
@@ -110,6 +116,7 @@ def build_codec(config: RunConfig) -> DenseCodec:
         max_positives=config.model.max_positives,
         radius_strides=config.model.center_radius_strides,
         min_points=config.input.min_points,
+        position=position,
     )
 
 

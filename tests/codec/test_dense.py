@@ -3,11 +3,18 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from mono3d.codec.dense import DenseCodec, DenseTargets, gather_points, point_confidence
+from mono3d.codec.dense import (
+    DenseCodec,
+    DenseTargets,
+    PositionConfidence,
+    gather_points,
+    point_confidence,
+)
 from mono3d.codec.points import make_points
 from mono3d.data.augment import Augmentation
 from mono3d.geometry.camera import project
@@ -219,15 +226,41 @@ def test_depth_at_centers_is_read_at_the_most_central_point() -> None:
 
 
 def test_scores_fall_with_uncertainty_and_spread_bins() -> None:
-    plain = {"centerness_logits": torch.zeros(1, 2)}
-    torch.testing.assert_close(point_confidence(plain), torch.full((1, 2), 0.5))
-    bins = plain | {"depth_bins": torch.tensor([[[0.0, 0, 0, 0], [100.0, 0, 0, 0]]])}
-    torch.testing.assert_close(point_confidence(bins), torch.tensor([[0.125, 0.25]]))
-    sigma = plain | {"log_sigma": torch.tensor([[0.0, math.log(0.1)]])}
+    depth = make_codec().depth
+
+    def confidence(**responses: Tensor) -> Tensor:
+        return point_confidence({"centerness_logits": torch.zeros(1, 2), **responses}, depth, None)
+
+    torch.testing.assert_close(confidence(), torch.full((1, 2), 0.5))
+    bins = torch.tensor([[[0.0, 0, 0, 0], [100.0, 0, 0, 0]]])
+    torch.testing.assert_close(confidence(depth_bins=bins), torch.tensor([[0.125, 0.25]]))
     expected = torch.tensor([[0.5 * math.exp(-1), 0.5 * math.exp(-0.1)]])
-    torch.testing.assert_close(point_confidence(sigma), expected)
-    wild = plain | {"log_sigma": torch.tensor([[20.0, 200.0]])}
-    assert (point_confidence(wild) > 0).all()
+    log_sigma = torch.tensor([[0.0, math.log(0.1)]])
+    torch.testing.assert_close(confidence(log_sigma=log_sigma), expected)
+    assert (confidence(log_sigma=torch.tensor([[20.0, 200.0]])) > 0).all()
+
+
+def test_a_position_is_as_sure_as_simulated_depths_are_near() -> None:
+    """Depth errors drawn from the law that is assumed, or that log_sigma states."""
+    depth = make_codec().depth
+    position = PositionConfidence(tolerances_m=(0.5, 2.0), relative_error=0.1)
+    responses = {
+        "centerness_logits": torch.full((1, 2), 100.0),
+        "depth_m": torch.tensor([[10.0, 40.0]]),
+    }
+    random = np.random.default_rng(0)
+
+    def drawn(scale: float) -> list[float]:
+        errors = np.abs(random.laplace(scale=scale, size=200_000))
+        return [float(np.mean([(errors * z < t).mean() for t in (0.5, 2.0)])) for z in (10, 40)]
+
+    found = point_confidence(responses, depth, position)
+    assert found[0].tolist() == pytest.approx(drawn(0.1), abs=0.005)
+    responses["log_sigma"] = torch.full((1, 2), math.log(0.05 * math.sqrt(2) / depth.std_log))
+    found = point_confidence(responses, depth, position)
+    assert found[0].tolist() == pytest.approx(drawn(0.05), abs=0.005)
+    responses["log_sigma"] = torch.full((1, 2), 200.0)
+    assert (point_confidence(responses, depth, position) > 0).all()
 
 
 def test_gather_points_takes_rows_of_any_width() -> None:
