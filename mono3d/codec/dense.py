@@ -29,15 +29,15 @@ from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.camera import MIN_DEPTH_M, focal_px, project, unproject
 from mono3d.structures import Batch, Boxes3D, Inputs, Positives, to_device
 
-_points_of_size = lru_cache(maxsize=8)(make_points)
-"""For the loader, which meets few sizes many times; under tracing, caches would leak."""
 MAX_LOG_DIMS = 3.0
 """Bound on |ln(size / mean size)|: an untrained network must not overflow."""
 _LEAST_CONFIDENCE = 1e-4
-"""However unsure: the order of scores is kept where a network has not learnt yet."""
+"""However unsure a network is: its class probabilities still order the scores."""
 _BOX_RESPONSES = (
     "offset", "depth_m", "log_dims", "axis", "direction", "velocity", "attribute",
 )  # fmt: skip
+_points_of_size = lru_cache(maxsize=8)(make_points)
+"""For the loader, which meets few sizes many times; under tracing, caches would leak."""
 
 
 @dataclass(frozen=True, kw_only=True)

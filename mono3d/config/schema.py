@@ -161,7 +161,7 @@ class DenseModel(Section):
     has_uncertainty: bool = False
     """Predict the scale of a Laplace law around the depth."""
     ground: GroundConfig | None = None
-    """Read the depth of the ground under every pixel beside its colour; null reads colours only."""
+    """Tell backbone and heads the ground's depth under every pixel; null tells heads the rays."""
     has_depth_map: bool = False
     """Learn the depth of every LiDAR point too; only training needs LiDAR."""
     max_positives: int = Field(256, ge=1)

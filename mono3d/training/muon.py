@@ -132,9 +132,10 @@ class Muon(Optimizer):
         self._adamw.found_inf = self.found_inf  # type: ignore[attr-defined]
         self._adamw.step()
         group = self.param_groups[0]
-        is_bad = torch.zeros(()) if self.found_inf is None else self.found_inf
-        rate = (1 - is_bad) * group["lr"]
         learnt = [parameter for parameter in group["params"] if parameter.grad is not None]
+        device = learnt[0].device if learnt else None
+        is_bad = torch.zeros((), device=device) if self.found_inf is None else self.found_inf
+        rate = (1 - is_bad) * group["lr"]
         ahead = [self._ahead(parameter, group["momentum"], is_bad) for parameter in learnt]
         for parameter, direction in zip(learnt, orthogonalised_by_all_ranks(ahead), strict=True):
             update = direction * (rate * _ADAMW_RMS * max(direction.shape) ** 0.5)

@@ -50,7 +50,7 @@ def mining_statistics(
 def rank_correlation(
     a: Float[Tensor, " n"], b: Float[Tensor, " n"], valid: Bool[Tensor, " n"]
 ) -> Float[Tensor, ""]:
-    """Spearman's correlation of two quantities of the valid samples; 0 where either is constant.
+    """Spearman's correlation of two quantities of the valid samples; 0 for fewer than two.
 
     Equal values rank in the order in which they come.
     """
