@@ -91,16 +91,18 @@ def assign(
     if len(centers_px) == 0:
         none = torch.zeros(len(grid), dtype=torch.int64)
         return Assignment(slot=none, centerness=torch.zeros(len(grid)), positive=none.bool())
-    offset = centers_px[None] - grid.centers_px[:, None]
-    points = grid.centers_px[:, None]
-    largest = torch.cat([points - boxes_px[:, :2], boxes_px[:, 2:] - points], dim=-1).amax(-1)
+    u, v = grid.centers_px.unbind(-1)
+    center_u, center_v = centers_px.T[..., None]
+    left, top, right, bottom = boxes_px.T[..., None]
     low, high = torch.tensor(ranges_px, dtype=torch.float32)[grid.levels].unbind(-1)
-    allowed = (offset.abs().amax(-1) < radius_strides * grid.strides_px[:, None]) & (
-        largest > low[:, None]
+    aside, below = u - center_u, v - center_v  # like all that follows: objects x points
+    largest = torch.maximum(
+        torch.maximum(u - left, right - u), torch.maximum(v - top, bottom - v)
     )
-    allowed &= largest <= high[:, None]
-    distance = torch.where(allowed, offset.norm(dim=-1), torch.inf)
-    nearest, slot = distance.min(dim=1)
+    reaches = torch.maximum(aside.abs(), below.abs()) < radius_strides * grid.strides_px
+    allowed = reaches & (largest > low) & (largest <= high)
+    distance = torch.where(allowed, torch.hypot(aside, below), torch.inf)
+    nearest, slot = distance.min(dim=0)
     reach = math.sqrt(2) * radius_strides * grid.strides_px
     return Assignment(
         slot=slot,

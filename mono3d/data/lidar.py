@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mono3d.geometry.camera import MIN_DEPTH_M, project, transform_points
+from mono3d.geometry.camera import MIN_DEPTH_M
 
 
 def depth_map(
@@ -22,11 +22,12 @@ def depth_map(
         image_size: Height and width, pixels.
     """
     height, width = image_size
-    points_cam = transform_points(points[:, :3], torch.linalg.inv(bev_from_cam))
-    points_cam = points_cam[points_cam[:, 2] > MIN_DEPTH_M]  # half of them, before the divisions
-    u, v = project(points_cam, projection).round().long().unbind(-1)
-    depth = points_cam[:, 2]
-    seen = (u >= 0) & (u < width) & (v >= 0) & (v < height)
-    flat = torch.full((height * width,), torch.inf)
-    flat = flat.scatter_reduce(0, (v * width + u)[seen], depth[seen], "amin")
+    # One product takes all points to homogeneous pixels, whose third row is depth plus an offset.
+    pixels_from_bev = projection @ torch.linalg.inv(bev_from_cam)
+    uvw = torch.addmm(pixels_from_bev[:, 3:], pixels_from_bev[:, :3], points[:, :3].T)
+    depth = uvw[2] - projection[2, 3]
+    u, v = (uvw[:2] / uvw[2]).round()
+    seen = (depth > MIN_DEPTH_M) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    cells = (v[seen] * width + u[seen]).long()
+    flat = torch.full((height * width,), torch.inf).scatter_reduce(0, cells, depth[seen], "amin")
     return torch.where(flat.isfinite(), flat, 0.0).view(height, width)

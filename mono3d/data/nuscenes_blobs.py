@@ -49,6 +49,8 @@ def read_sweep(path: Path, bev_from_lidar: Float64[np.ndarray, "4 4"]) -> Float[
     points = np.frombuffer(content, dtype=np.float32).reshape(-1, _POINT_VALUES)
     if not np.isfinite(points).all():
         raise DataError(f"{path}: a point is not finite")
-    transform = bev_from_lidar.astype(np.float32)
-    turned = points[:, :3] @ transform[:3, :3].T + transform[:3, 3]
-    return torch.from_numpy(np.hstack([turned, points[:, 3:4] / _FULL_INTENSITY]))
+    # One product for place and intensity.
+    linear, shift = np.zeros((4, 4), np.float32), np.zeros(4, np.float32)
+    linear[:3, :3], shift[:3] = bev_from_lidar[:3, :3].T, bev_from_lidar[:3, 3]
+    linear[3, 3] = 1 / _FULL_INTENSITY
+    return torch.from_numpy(points[:, :4] @ linear + shift)
