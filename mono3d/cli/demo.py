@@ -117,15 +117,11 @@ def _make_data(root: Path, console: Console) -> None:
 
 def _train_and_report(config: RunConfig, directory: Path, clock: StageClock) -> dict[str, Any]:
     """Untrained network, training, trained network: all on the same held-out scenes."""
-    import torch
-
     from mono3d.training.assembly import build_dataset
     from mono3d.training.progress_display import ProgressDisplay
     from mono3d.training.report import row_baseline_abs_rel
     from mono3d.training.tracked import train_tracked
 
-    # For the report, when the workers are gone; they count their own threads.
-    torch.set_num_threads(os.cpu_count() or 1)
     train_set, held_out = build_dataset(config, "train"), build_dataset(config, "val")
     row = row_baseline_abs_rel(train_set, held_out, len(config.data.class_names))
     name = _free_name(config)

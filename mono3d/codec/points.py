@@ -96,9 +96,7 @@ def assign(
     left, top, right, bottom = boxes_px.T[..., None]
     low, high = torch.tensor(ranges_px, dtype=torch.float32)[grid.levels].unbind(-1)
     aside, below = u - center_u, v - center_v  # like all that follows: objects x points
-    largest = torch.maximum(
-        torch.maximum(u - left, right - u), torch.maximum(v - top, bottom - v)
-    )
+    largest = torch.maximum(torch.maximum(u - left, right - u), torch.maximum(v - top, bottom - v))
     reaches = torch.maximum(aside.abs(), below.abs()) < radius_strides * grid.strides_px
     allowed = reaches & (largest > low) & (largest <= high)
     distance = torch.where(allowed, torch.hypot(aside, below), torch.inf)

@@ -13,7 +13,6 @@ from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import evaluation_batches
 from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.errors import CheckpointError, ConfigError
-from mono3d.model.dense_detector import DenseDetector
 from mono3d.storage.location import exists, is_s3, join, read_bytes
 from mono3d.tracking.tracker import Tracker
 from mono3d.training.assembly import (
@@ -23,7 +22,7 @@ from mono3d.training.assembly import (
     build_preparation,
 )
 from mono3d.training.checkpoint import load_student, read_metadata
-from mono3d.training.evaluate import Evaluation, evaluate_split
+from mono3d.training.evaluate import evaluate_split
 from mono3d.training.export import ExportedDetector
 from mono3d.training.report import write_figures
 
@@ -34,17 +33,10 @@ EXPORT_EXAMPLES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
-    """A checkpoint's network with what it scored and the pictures of it."""
+    """What a checkpoint's network scores, and the pictures of it."""
 
-    config: RunConfig
-    network: DenseDetector
-    evaluation: Evaluation
+    metrics: Mapping[str, float]
     figures: Sequence[Path]
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """Of the validation split."""
-        return self.evaluation.metrics
 
 
 def resolve_checkpoint(text: str) -> str:
@@ -87,17 +79,15 @@ def assess_checkpoint(location: str, overrides: Sequence[str], output: Path | No
     dataset = build_dataset(config, "val")
     evaluation = evaluate_split(config, network, None, dataset)
     figures = [] if output is None else write_figures(config, dataset, evaluation, output)
-    return Assessment(config=config, network=network, evaluation=evaluation, figures=figures)
+    return Assessment(metrics=evaluation.metrics, figures=figures)
 
 
-def record_assessment(assessment: Assessment, tracker: Tracker) -> None:
-    """Put figures and the exported network on a run's record."""
-    config = assessment.config
-    for figure in assessment.figures:
-        tracker.log_artifact(figure, "figures")
-    network = assessment.network.cpu().eval()
+def record_network(location: str | Path, config: RunConfig, tracker: Tracker) -> None:
+    """Export a checkpoint's averaged weights and put them on the run's record."""
+    network = build_model(config)
+    load_student(location, network)
     tracker.log_model(
-        ExportedDetector(network, build_codec(config), top_k=config.evaluation.top_k),
+        ExportedDetector(network.eval(), build_codec(config), top_k=config.evaluation.top_k),
         example_inputs(config, build_dataset(config, "val")),
         name="model",
         registered_name=config.tracking.registered_model,

@@ -2,9 +2,10 @@
 
 `model.safetensors` holds the student, the objective's mining state and the adapters (a teacher is
 never saved), `ema.safetensors` the student's averaged weights, `optimiser.safetensors` the
-optimiser's state by parameter name, `state.json` where the run stands and what it is, and
-`metrics.jsonl` the metrics so far. There is no random state to save: every random number of a run
-is a function of its seed and of (epoch, index) or (step, rank).
+optimiser's state by parameter name, `state.json` where the run stands and what it is,
+`metrics.jsonl` the metrics so far, and PNG files draw the evaluation at this moment. There is no
+random state to save: every random number of a run is a function of its seed and of (epoch, index)
+or (step, rank).
 """
 
 import json
@@ -36,6 +37,8 @@ EMA = "ema.safetensors"
 OPTIMISER = "optimiser.safetensors"
 STATE = "state.json"
 METRICS = "metrics.jsonl"
+FIGURES = "figures"
+"""Folder, beside a running process's metrics file, of the pictures of the last evaluation."""
 
 _LIBRARIES = ("mono3d", "torch", "numpy", "transformers", "safetensors", "ray")
 _STUDENT = "student."
@@ -86,6 +89,7 @@ def save_checkpoint(
     facts: RunFacts,
     metrics: Mapping[str, float],
     spool: Path | None = None,
+    figures: Path | None = None,
 ) -> None:
     """Write a local directory, whole or not at all; one of the same name is replaced.
 
@@ -95,6 +99,7 @@ def save_checkpoint(
         facts: What the run is.
         metrics: Of the evaluation at this moment; those that are not finite are left out.
         spool: The metrics file so far, to be kept with the weights.
+        figures: Folder of the pictures of this evaluation, to be kept too.
     """
     metadata = CheckpointMetadata(
         epoch=state.epoch,
@@ -114,6 +119,16 @@ def save_checkpoint(
         (part / STATE).write_text(json.dumps(asdict(metadata), indent=2, allow_nan=False))
         if spool is not None and spool.exists():
             shutil.copyfile(spool, part / METRICS)
+        if figures is not None:
+            copy_figures(figures, part)
+
+
+def copy_figures(source: Path, target: Path) -> list[Path]:
+    """Copy the pictures of one folder to another; returns their new paths."""
+    target.mkdir(parents=True, exist_ok=True)
+    return [
+        Path(shutil.copyfile(path, target / path.name)) for path in sorted(source.glob("*.png"))
+    ]
 
 
 def load_checkpoint(

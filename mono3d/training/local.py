@@ -11,6 +11,7 @@ from mono3d.storage.location import delete_directory, is_s3
 from mono3d.tracking.spool import Spool
 from mono3d.training.allocator import keep_freed_memory
 from mono3d.training.checkpoint import (
+    FIGURES,
     METRICS,
     RunFacts,
     checkpoint_name,
@@ -63,7 +64,7 @@ def train_locally(
     keep_freed_memory()
     if config.train.threads_per_worker is not None:
         torch.set_num_threads(config.train.threads_per_worker)
-    parts = build(config, Place(device=best_device()))
+    parts = build(config, Place(device=best_device(), figures=folder / FIGURES))
     sink.say(parts.headline)
     keeper = LocalKeeper(folder, parts.facts, config.checkpoint)
     keeper.restore(parts.state, sink)
@@ -112,7 +113,14 @@ class LocalKeeper:
     def keep(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         """Save, then delete what is neither among the best nor the last."""
         directory = self._directory(state.step)
-        save_checkpoint(state, directory, facts=self._facts, metrics=metrics, spool=self.spool)
+        save_checkpoint(
+            state,
+            directory,
+            facts=self._facts,
+            metrics=metrics,
+            spool=self.spool,
+            figures=self._folder / FIGURES if metrics else None,
+        )
         for candidate in to_delete(self._candidates(), keep=self._config.keep):
             delete_directory(self._directory(candidate.step))
 

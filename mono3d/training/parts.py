@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -24,6 +25,7 @@ from mono3d.training.checkpoint import RunFacts
 from mono3d.training.distributed import share_buffers
 from mono3d.training.evaluate import evaluate_split
 from mono3d.training.loop import FitPlan
+from mono3d.training.report import write_figures
 from mono3d.training.state import EvaluateState, TrainState, WeightAverage
 
 
@@ -34,6 +36,8 @@ class Place:
     rank: int = 0
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    figures: Path | None = None
+    """Folder for the pictures of the last evaluation, by rank 0; None draws none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +91,7 @@ def build_parts(config: RunConfig, place: Place) -> RunParts:
         state=build_state(config, rule, place),
         loader=loader,
         plan=build_plan(config),
-        evaluate=_Validation(config, val),
+        evaluate=_Validation(config, val, place.figures if place.rank == 0 else None),
         facts=run_facts(config, {"train": train, "val": val}),
         frames_per_step=rule.effective_batch,
     )
@@ -120,9 +124,10 @@ def run_facts(config: RunConfig, splits: Mapping[str, FrameDataset]) -> RunFacts
 class _Validation:
     """Metrics of the averaged weights on the validation split: all of it at start and end."""
 
-    def __init__(self, config: RunConfig, dataset: NuScenesDataset) -> None:
+    def __init__(self, config: RunConfig, dataset: NuScenesDataset, figures: Path | None) -> None:
         self._config = config
         self._dataset = dataset
+        self._figures = figures
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         share_buffers(state)
@@ -134,4 +139,6 @@ class _Validation:
             self._dataset,
             max_frames=None if is_whole else self._config.evaluation.max_frames,
         )
+        if self._figures is not None and state.step:  # an untrained network's show nothing
+            write_figures(self._config, self._dataset, evaluation, self._figures)
         return {f"val/{name}": value for name, value in evaluation.metrics.items()}

@@ -12,7 +12,9 @@ from mono3d.config.schema import RunConfig
 from mono3d.errors import ServiceAwayError
 from mono3d.tracking.tracker import NullTracker, RunIdentity, Tracker
 from mono3d.training.assembly import SPLITS, build_dataset
-from mono3d.training.assess import Assessment, assess_checkpoint, record_assessment
+from mono3d.training.assess import Assessment, record_network
+from mono3d.training.checkpoint import copy_figures, read_metadata
+from mono3d.training.checkpoint_files import verified_copy
 from mono3d.training.launch import launch
 from mono3d.training.progress import ProgressSink
 from mono3d.training.run_record import RunResult
@@ -26,7 +28,7 @@ RUNS_FOLDER = Path("runs")
 def train_tracked(
     config: RunConfig, *, name: str, sink: ProgressSink, figures: Path | None = None
 ) -> tuple[RunResult, Assessment]:
-    """Train on Ray, then measure, draw and record the best checkpoint.
+    """Train on Ray, then record the best checkpoint: its figures, its network, where it is.
 
     Args:
         config: The run.
@@ -39,13 +41,17 @@ def train_tracked(
     """
     with tracked_run(config, name) as tracker:
         result = launch(config, name=name, tracker=tracker, sink=sink)
-        sink.say(f"measuring {result.best_checkpoint}")
-        with TemporaryDirectory() as scratch:
-            folder = figures or Path(scratch)
-            assessment = assess_checkpoint(result.best_checkpoint, [], folder)
-            record_assessment(assessment, tracker)
-        tracker.log_checkpoint(result.best_checkpoint, {"run": name, "run_steps": result.steps})
-    return result, assessment
+        best = result.best_checkpoint
+        sink.say(f"exporting {best}")
+        with verified_copy(best) as directory, TemporaryDirectory() as scratch:
+            drawn = copy_figures(directory, figures or Path(scratch))
+            for figure in drawn:
+                tracker.log_artifact(figure, "figures")
+            record_network(directory, config, tracker)
+            metrics = read_metadata(directory).metrics
+        tracker.log_checkpoint(best, {"run": name, "run_steps": result.steps})
+    scores = {name.removeprefix("val/"): value for name, value in metrics.items()}
+    return result, Assessment(metrics=scores, figures=drawn)
 
 
 @contextmanager

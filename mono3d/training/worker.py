@@ -24,6 +24,7 @@ from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.spool import Spool
 from mono3d.training.allocator import keep_freed_memory
 from mono3d.training.checkpoint import (
+    FIGURES,
     METRICS,
     checkpoint_name,
     first_whole,
@@ -71,10 +72,11 @@ def train_worker(settings: WorkerSettings) -> None:
             rank=context.get_world_rank(),
             world_size=context.get_world_size(),
             device=ray.train.torch.get_device(),
+            figures=Path(folder) / FIGURES,
         )
         parts = settings.build(config, place)
         distribute(parts.state, parts.loader)
-        worker = _Worker(settings, parts, config.checkpoint, Path(folder) / METRICS)
+        worker = _Worker(settings, parts, config.checkpoint, Path(folder))
         worker.restore()
         observer = worker.observer() if place.rank == 0 else _Follower()
         fit(parts.state, parts.loader, parts.plan, evaluate=parts.evaluate, observer=observer)
@@ -104,13 +106,14 @@ class _Worker:
     """Rank 0's dealings with checkpoints and mailbox; other ranks only restore."""
 
     def __init__(
-        self, settings: WorkerSettings, parts: RunParts, config: CheckpointConfig, spool: Path
+        self, settings: WorkerSettings, parts: RunParts, config: CheckpointConfig, folder: Path
     ) -> None:
         self._location = settings.location
         self._mailbox = settings.mailbox
         self._parts = parts
         self._config = config
-        self._spool = spool
+        self._spool = folder / METRICS
+        self._figures = folder / FIGURES
         self._known = _reported_names()
 
     def restore(self) -> None:
@@ -153,7 +156,12 @@ class _Worker:
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(folder) / name
             save_checkpoint(
-                state, directory, facts=self._parts.facts, metrics=metrics, spool=self._spool
+                state,
+                directory,
+                facts=self._parts.facts,
+                metrics=metrics,
+                spool=self._spool,
+                figures=self._figures if metrics else None,
             )
             ray.train.report(
                 {SCORE: score(metrics, self._config), "step": state.step},

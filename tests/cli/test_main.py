@@ -81,7 +81,9 @@ def test_synth_train_locally_and_evaluate(tmp_path: Path, monkeypatch: pytest.Mo
     metrics = json.loads(Path("report/metrics.json").read_text())
     assert 0 <= metrics["nuscenes_map"] <= 1
     assert metrics["centers_depth_abs_rel"] > 0
-    assert Path("report/predictions_0.png").read_bytes().startswith(b"\x89PNG")
+    best = Path(json.loads(Path("runs/small/result.json").read_text())["best_checkpoint"])
+    for folder in (Path("report"), best):
+        assert (folder / "predictions_0.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_command_starts_without_torch() -> None:

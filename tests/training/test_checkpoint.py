@@ -11,6 +11,7 @@ from mono3d.errors import CheckpointError
 from mono3d.tracking.records import MetricRecord
 from mono3d.training.assembly import build_model
 from mono3d.training.checkpoint import (
+    copy_figures,
     load_checkpoint,
     load_student,
     read_metadata,
@@ -245,3 +246,24 @@ def test_metrics_file_travels_and_infinite_metrics_do_not(
     metadata = load_checkpoint(tmp_path / "step", state, spool=restored)
     assert metadata.metrics == {"good": 1.0}
     assert restored.read_text() == spool.read_text()
+
+
+def test_pictures_of_an_evaluation_are_kept_and_sealed_with_the_weights(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    drawn = tmp_path / "drawn"
+    drawn.mkdir()
+    (drawn / "precision_recall.png").write_bytes(b"a picture")
+    save_checkpoint(
+        fresh(config),
+        tmp_path / "step",
+        facts=run_facts(config, {}),
+        metrics={"good": 1.0},
+        figures=drawn,
+    )
+    copies = copy_figures(tmp_path / "step", tmp_path / "copies")
+    assert [path.name for path in copies] == ["precision_recall.png"]
+    assert copies[0].read_bytes() == b"a picture"
+    (tmp_path / "step" / "precision_recall.png").write_bytes(b"another")
+    with pytest.raises(CheckpointError, match="precision_recall"):
+        verify(tmp_path / "step")
