@@ -86,7 +86,7 @@ def flip(frame: Frame) -> Frame:
         bev_from_cam=mirror_bev @ frame.bev_from_cam @ mirror_cam,
         boxes_cam=None if frame.boxes_cam is None else tuple(map(_mirror_cam, frame.boxes_cam)),
         boxes_bev=None if frame.boxes_bev is None else _mirror_bev(frame.boxes_bev),
-        points=None if frame.points is None else frame.points @ mirror_bev,
+        points=None if frame.points is None else frame.points * mirror_bev.diagonal(),
     )
 
 

@@ -60,18 +60,18 @@ def orthogonalised_by_all_ranks(
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     if world_size == 1:
         return [orthogonalised(matrix) for matrix in matrices]
+    parts = _parts([matrix.shape for matrix in matrices], world_size)
+    flat = [matrices[0].new_empty(sum(matrices[i].numel() for i in part)) for part in parts]
+    own = dist.get_rank()  # before any exchange, so that ranks do not wait for each other in turn
+    if parts[own]:
+        flat[own] = torch.cat([orthogonalised(matrices[i]).flatten() for i in parts[own]])
+    exchanges = [dist.broadcast(f, src=r, async_op=True) for r, f in enumerate(flat) if len(f)]
+    for exchange in exchanges:
+        exchange.wait()
     found = [torch.empty_like(matrix) for matrix in matrices]
-    for rank, own in enumerate(_parts([matrix.shape for matrix in matrices], world_size)):
-        if not own:
-            continue
-        sizes = [matrices[i].numel() for i in own]
-        if rank == dist.get_rank():
-            flat = torch.cat([orthogonalised(matrices[i]).flatten() for i in own])
-        else:
-            flat = matrices[0].new_empty(sum(sizes))
-        dist.broadcast(flat, src=rank)
-        for i, values in zip(own, flat.split(sizes), strict=True):
-            found[i].copy_(values.view_as(found[i]))
+    for part, values in zip(parts, flat, strict=True):
+        for i, piece in zip(part, values.split([found[i].numel() for i in part]), strict=True):
+            found[i].copy_(piece.view_as(found[i]))
     return found
 
 
