@@ -1,6 +1,5 @@
 """Image backbones from transformers: ResNet at any width, or any architecture it has."""
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -8,14 +7,16 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import (
     MODEL_FOR_BACKBONE_MAPPING,
     AutoBackbone,
     AutoConfig,
     PretrainedConfig,
+    ResNetBackbone,
     ResNetConfig,
 )
+
+from mono3d.codec.points import level_size
 
 _RESNET_DEPTHS = {
     18: ("basic", [2, 2, 2, 2]),
@@ -25,22 +26,47 @@ _RESNET_DEPTHS = {
 }
 
 RGB = 3
+_RESNET_STEM_STRIDE = 4
 
 PROBE_PX = 224
 """Side of the image that networks are probed with: a multiple of every usual stride and patch."""
 
 
 class Backbone(nn.Module):
-    """An image network that yields one feature map a stage, finest first."""
+    """An image network that yields one feature map a stage, finest first.
 
-    def __init__(self, network: nn.Module, *, frozen_norm: bool, in_channels: int) -> None:
-        """Wrap a transformers backbone; `frozen_norm` keeps pretrained batch statistics fixed."""
+    It can be told what calibration says of every pixel: channels that a 1x1 convolution adds to
+    each map that it yields and, in a ResNet, to what the stem and each stage hand on. Where they
+    come in, a ground's depth needs no pixels of the image's size, and weights for RGB stay as they
+    are.
+    """
+
+    def __init__(self, network: nn.Module, *, frozen_norm: bool, camera_channels: int = 0) -> None:
+        """Wrap a transformers backbone.
+
+        Args:
+            network: From transformers.
+            frozen_norm: Keep pretrained batch statistics fixed; then camera channels start without
+                influence.
+            camera_channels: How many there are.
+        """
         super().__init__()
         self.network = network
-        self._in_channels = in_channels
         self._frozen_norm = frozen_norm
+        self._camera_channels = camera_channels
+        self.camera_embeddings = nn.ModuleList()
+        self.camera_strides: tuple[int, ...] = ()
+        """Of the camera channels that it wants."""
         self.channels: tuple[int, ...] = tuple(cast("Iterable[int]", network.channels))
         self.strides = tuple(PROBE_PX // features.shape[-1] for features in self._probe())
+        if camera_channels:
+            stem = _resnet_stem(network)
+            widths = self.channels if stem is None else (stem[0], *self.channels)
+            self.camera_strides = self.strides if stem is None else (stem[1], *self.strides)
+            self.camera_embeddings.extend(nn.Conv2d(camera_channels, w, 1) for w in widths)
+        if frozen_norm:
+            for parameter in self.camera_embeddings.parameters():
+                nn.init.zeros_(parameter)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Training mode, except for batch norms that are frozen."""
@@ -65,17 +91,57 @@ class Backbone(nn.Module):
 
     def _probe(self) -> list[Tensor]:
         """Maps of an empty image; leaves no trace in batch norms."""
+        camera = {
+            stride: torch.zeros(1, self._camera_channels, *level_size((PROBE_PX, PROBE_PX), stride))
+            for stride in self.camera_strides
+        }
         self.eval()
-        maps: list[Tensor] = self(torch.zeros(1, self._in_channels, PROBE_PX, PROBE_PX))
+        maps: list[Tensor] = self(torch.zeros(1, RGB, PROBE_PX, PROBE_PX), camera)
         self.train()
         return maps
 
-    def forward(self, images: Float[Tensor, "n _ h w"]) -> list[Float[Tensor, "n _ _ _"]]:
-        """Feature maps of normalised images, with further channels if it was built for them."""
-        return list(self.network(images).feature_maps)
+    def forward(
+        self,
+        images: Float[Tensor, "n 3 h w"],
+        camera: Mapping[int, Float[Tensor, "n count _ _"]] | None = None,
+    ) -> list[Float[Tensor, "n _ _ _"]]:
+        """Feature maps.
+
+        Args:
+            images: Normalised.
+            camera: Camera channels by stride, for a backbone that was built for them.
+        """
+        if not self.camera_embeddings:
+            return list(self.network(images).feature_maps)
+        assert camera is not None
+        told = [
+            embed(camera[stride])
+            for embed, stride in zip(self.camera_embeddings, self.camera_strides, strict=True)
+        ]
+        if len(told) == len(self.channels):
+            maps = self.network(images).feature_maps
+            # Patches that the image does not fill have no place in some networks' maps.
+            return [
+                m + t[..., : m.shape[-2], : m.shape[-1]] for m, t in zip(maps, told, strict=True)
+            ]
+        network: Any = self.network
+        features, maps = network.embedder(images) + told[0], []
+        for stage, said in zip(network.encoder.stages, told[1:], strict=True):
+            features = stage(features) + said
+            maps.append(features)
+        return maps
 
 
-def build_resnet(depth: int, width: int, *, stages: int = 4, in_channels: int = RGB) -> Backbone:
+def _resnet_stem(network: nn.Module) -> tuple[int, int] | None:
+    """Channels and stride of a ResNet's stem; None if it is no ResNet that yields all stages."""
+    if not isinstance(network, ResNetBackbone) or len(network.channels) != len(
+        network.config.depths
+    ):
+        return None
+    return network.config.embedding_size, _RESNET_STEM_STRIDE
+
+
+def build_resnet(depth: int, width: int, *, stages: int = 4, camera_channels: int = 0) -> Backbone:
     """A ResNet from scratch; width 64 is the usual one, 32 the half-width of the demo.
 
     `stages` counts from the finest on: the fourth, at stride 32, holds three quarters of the
@@ -84,38 +150,35 @@ def build_resnet(depth: int, width: int, *, stages: int = 4, in_channels: int = 
     layer_type, depths = _RESNET_DEPTHS[depth]
     expansion = 4 if layer_type == "bottleneck" else 1
     config = ResNetConfig(
-        num_channels=in_channels,
         embedding_size=width,
         hidden_sizes=[width * expansion * 2**i for i in range(stages)],
         depths=depths[:stages],
         layer_type=layer_type,
         out_features=[f"stage{i + 1}" for i in range(stages)],
     )
-    return Backbone(AutoBackbone.from_config(config), frozen_norm=False, in_channels=in_channels)
+    network = AutoBackbone.from_config(config)
+    return Backbone(network, frozen_norm=False, camera_channels=camera_channels)
 
 
 def build_from_config(
-    model_type: str, options: Mapping[str, Any], *, in_channels: int = RGB
+    model_type: str, options: Mapping[str, Any], *, camera_channels: int = 0
 ) -> Backbone:
     """Any transformers backbone from scratch, by its model type and its config's options.
 
     Raises:
         ValueError: If transformers has no backbone of this type, or the type no such option.
     """
-    if in_channels != RGB:
-        options = {**options, "num_channels": in_channels}
     known = AutoConfig.for_model(model_type)
     unknown = [name for name in options if not hasattr(known, name)]
     if unknown:
         raise ValueError(f"{type(known).__name__} has no option {unknown[0]!r}")
     config = _with_stages(AutoConfig.for_model(model_type, **options))
-    return Backbone(AutoBackbone.from_config(config), frozen_norm=False, in_channels=in_channels)
+    network = AutoBackbone.from_config(config)
+    return Backbone(network, frozen_norm=False, camera_channels=camera_channels)
 
 
-def build_pretrained(source: str, *, in_channels: int = RGB) -> Backbone:
+def build_pretrained(source: str, *, camera_channels: int = 0) -> Backbone:
     """A pretrained backbone from a local folder or a hub name; batch norms stay frozen.
-
-    What it reads beyond RGB starts without influence.
 
     Raises:
         OSError: If neither a folder nor a hub model of this name can be read.
@@ -134,22 +197,7 @@ def build_pretrained(source: str, *, in_channels: int = RGB) -> Backbone:
     if found["missing_keys"]:
         missing = sorted(found["missing_keys"])
         raise ValueError(f"no weights for {missing[0]} ({len(missing)} tensors are missing)")
-    if in_channels != RGB:
-        network = _widened(network, config, in_channels)
-    return Backbone(network, frozen_norm=True, in_channels=in_channels)
-
-
-def _widened(network: nn.Module, config: PretrainedConfig, in_channels: int) -> nn.Module:
-    """The same network for more input channels; weights of the new ones are zero."""
-    config = copy.deepcopy(config)
-    config.num_channels = in_channels
-    wide: nn.Module = AutoBackbone.from_config(config)
-    weights = network.state_dict()
-    for name, value in wide.state_dict().items():
-        if value.shape != weights[name].shape:
-            weights[name] = F.pad(weights[name], (0, 0, 0, 0, 0, in_channels - RGB))
-    wide.load_state_dict(weights)
-    return wide
+    return Backbone(network, frozen_norm=True, camera_channels=camera_channels)
 
 
 def _with_stages(config: PretrainedConfig) -> PretrainedConfig:

@@ -80,11 +80,10 @@ class DenseDetector(nn.Module):
             tower_depth: Convolutions in each of the two towers.
             outputs: What each point predicts.
             depth: The depth code; must be the codec's.
-            ground: Where the ground is, for a backbone that was built for as many channels more;
-                the levels read it too. None tells the levels their viewing rays alone.
+            ground: Where the ground is, for a backbone that was built for its channels; the levels
+                read it too. None tells the levels their viewing rays alone.
         """
         super().__init__()
-        self._ground = ground
         self._camera_channels: CameraChannels = RayChannels() if ground is None else ground
         self.normalise = ImageNormalisation()
         self.backbone = backbone
@@ -128,16 +127,15 @@ class DenseDetector(nn.Module):
         images = inputs.images.flatten(0, 1)
         projection, pose = inputs.projection.flatten(0, 1), inputs.bev_from_cam.flatten(0, 1)
         image_size = (images.shape[-2], images.shape[-1])
-        pixels = self.normalise(images)
-        if self._ground is not None:
-            pixels = torch.cat([pixels, self._ground(projection, pose, image_size, 1)], dim=1)
-        stages = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
+        camera = {
+            stride: self._camera_channels(projection, pose, image_size, stride)
+            for stride in {*self.backbone.camera_strides, *self.neck.strides}
+        }
+        pixels = self.normalise(images).contiguous(memory_format=torch.channels_last)
+        stages = self.backbone(pixels, camera)
         levels = self.neck(stages, image_size)
-        cameras = [
-            self._camera_channels(projection, pose, image_size, stride)
-            for stride in self.neck.strides
-        ]
-        said = [self._level(i, *pair) for i, pair in enumerate(zip(levels, cameras, strict=True))]
+        strides = zip(levels, self.neck.strides, strict=True)
+        said = [self._level(i, level, camera[stride]) for i, (level, stride) in enumerate(strides)]
         depth_map = said[0].pop("depth_map", None)
         responses = self._with_depth(join_levels(said), focal_px(projection)[:, None])
         if depth_map is not None:

@@ -36,7 +36,6 @@ from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares
 from mono3d.errors import ConfigError
 from mono3d.model.backbone import (
-    RGB,
     Backbone,
     build_from_config,
     build_pretrained,
@@ -120,19 +119,21 @@ def build_codec(config: RunConfig) -> DenseCodec:
     )
 
 
-def build_backbone(config: BackboneConfig, *, in_channels: int = RGB) -> Backbone:
+def build_backbone(config: BackboneConfig, *, camera_channels: int = 0) -> Backbone:
     """An image backbone."""
     match config:
         case ResNetBackbone():
             return build_resnet(
-                config.depth, config.width, stages=config.stages, in_channels=in_channels
+                config.depth, config.width, stages=config.stages, camera_channels=camera_channels
             )
         case ConfiguredBackbone():
             with _naming("model.backbone.model_type", config.model_type):
-                return build_from_config(config.model_type, config.options, in_channels=in_channels)
+                return build_from_config(
+                    config.model_type, config.options, camera_channels=camera_channels
+                )
         case PretrainedBackbone():
             with _naming("model.backbone.source", config.source):
-                return build_pretrained(config.source, in_channels=in_channels)
+                return build_pretrained(config.source, camera_channels=camera_channels)
         case _:
             assert_never(config)
 
@@ -154,9 +155,9 @@ def build_model(config: RunConfig) -> DenseDetector:
     ground = None
     if model.ground is not None:
         ground = GroundChannels(depth=depth, height_m=model.ground.height_m)
-    in_channels = RGB if ground is None else RGB + ground.count
+    camera_channels = 0 if ground is None else ground.count
     return DenseDetector(
-        backbone=build_backbone(model.backbone, in_channels=in_channels),
+        backbone=build_backbone(model.backbone, camera_channels=camera_channels),
         strides=model.strides_px,
         channels=model.channels,
         tower_depth=model.tower_depth,

@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 
+from mono3d.codec.points import level_size
 from mono3d.model.backbone import (
     Backbone,
     ImageNormalisation,
@@ -113,19 +114,47 @@ def test_pretrained_weights_come_from_a_local_folder(
     assert all(torch.equal(value, originals[name]) for name, value in loaded.items())
 
 
-def test_further_channels_of_pretrained_weights_start_without_influence(
+def camera_channels(backbone: Backbone, size: tuple[int, int], *, seed: int) -> dict[int, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        stride: torch.randn(2, 2, *level_size(size, stride), generator=generator)
+        for stride in backbone.camera_strides
+    }
+
+
+def test_camera_channels_of_pretrained_weights_start_without_influence_and_learn(
     resnet_config: ResNetConfig, tmp_path: Path
 ) -> None:
     ResNetModel(resnet_config).save_pretrained(tmp_path)
-    narrow = build_pretrained(str(tmp_path)).eval()
-    wide = build_pretrained(str(tmp_path), in_channels=5).train()
-    images = torch.randn(2, 5, 64, 64, generator=torch.Generator().manual_seed(0))
-    for said, wanted in zip(wide(images), narrow(images[:, :3]), strict=True):
+    plain = build_pretrained(str(tmp_path)).eval()
+    told = build_pretrained(str(tmp_path), camera_channels=2).train()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    maps = told(images, camera_channels(told, (64, 64), seed=0))
+    for said, wanted in zip(maps, plain(images), strict=True):
         torch.testing.assert_close(said, wanted)
-    torch.stack([features.square().sum() for features in wide(images)]).sum().backward()
-    stem = next(p for p in wide.parameters() if p.dim() == 4)
-    assert stem.grad is not None
-    assert (stem.grad[:, 3:].abs().sum((0, 2, 3)) > 0).all()
+    torch.stack([features.square().sum() for features in maps]).sum().backward()
+    assert len(told.camera_embeddings) == 5  # the stem's, and one for each stage
+    gradients = [parameter.grad for parameter in told.camera_embeddings.parameters()]
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("model_type", ["resnet", *TINY])
+def test_every_map_hears_of_the_camera(model_type: str) -> None:
+    """Also of an image whose sides no stride divides."""
+    if model_type == "resnet":
+        backbone = build_resnet(18, 8, stages=3, camera_channels=2)
+    else:
+        backbone = build_from_config(model_type, TINY[model_type], camera_channels=2)
+    backbone.freeze_unused(lambda maps: maps)
+    assert all(p.requires_grad for p in backbone.camera_embeddings.parameters())
+    backbone.eval()
+    size = (66, 99) if model_type == "resnet" else (64, 112)
+    if model_type == "dinov2":
+        size = (56, 112)
+    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    one, other = (backbone(images, camera_channels(backbone, size, seed=s)) for s in (0, 1))
+    assert [m.shape[1] for m in one] == list(backbone.channels)
+    assert all((a - b).abs().amax() > 0 for a, b in zip(one, other, strict=True))
 
 
 def test_pretrained_batch_norms_stay_frozen_and_their_weights_learn(
