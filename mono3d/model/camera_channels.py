@@ -1,7 +1,7 @@
 """What calibration says about every pixel: its viewing ray, and where the ground would be.
 
 A detector answers in camera coordinates for cameras of any focal length, height and attitude, so
-it must be told them; these channels go beside the image and beside the levels.
+it must be told them; a convolution of these channels is added to feature maps of their stride.
 
 Objects stand on the ground, so the pixel under an object tells its depth once height and attitude
 of the camera are known. Convolutions could learn the relation from rows only for one camera.
@@ -23,7 +23,7 @@ from mono3d.codec.points import level_size
 from mono3d.geometry.camera import focal_px
 
 _TANGENT_SCALE = 3.0
-"""Brings the tangents of viewing rays, up to 0.6, to the size of normalised colours."""
+"""Brings the tangents of viewing rays, up to 0.6, to unit size."""
 _MIN_FALL = 1e-6
 """Rays that fall less never meet the ground; the depth code ends long before."""
 

@@ -106,11 +106,15 @@ def identify(buffers, owners, object_ids, counts):
     """
     height, width = object_ids.shape
     for row in range(height):
+        face, owner, start = -1, 0, 0
         for column in range(width):
-            face = buffers.faces[row, column]
-            owner = owners[face] if face >= 0 else 0
+            here = buffers.faces[row, column]
+            if here != face:  # most samples show what the one before them shows
+                counts[owner] += column - start
+                face, start = here, column
+                owner = owners[face] if face >= 0 else 0
             object_ids[row, column] = owner
-            counts[owner] += 1
+        counts[owner] += width - start
 
 
 @numba.njit(cache=True)
