@@ -52,7 +52,8 @@ def read_sweep(path: Path, bev_from_lidar: Float64[np.ndarray, "4 4"]) -> Float[
     points = np.frombuffer(content, dtype=np.float32).reshape(-1, _POINT_VALUES)
     if not np.isfinite(points).all():
         raise DataError(f"{path}: a point is not finite")
-    linear, shift = np.zeros((4, 4), np.float32), np.zeros((4, 1), np.float32)
-    linear[:3, :3], shift[:3, 0] = bev_from_lidar[:3, :3], bev_from_lidar[:3, 3]
-    linear[3, 3] = 1 / _FULL_INTENSITY
-    return torch.from_numpy(linear @ points[:, :4].T + shift).T
+    columns = torch.from_numpy(np.ascontiguousarray(points[:, :4].T))
+    pose = torch.from_numpy(bev_from_lidar).float()
+    columns[:3] = torch.addmm(pose[:3, 3:], pose[:3, :3], columns[:3])
+    columns[3] /= _FULL_INTENSITY
+    return columns.T
