@@ -69,6 +69,8 @@ class InputConfig(Section):
     depth is focal-normalised, so that what they teach holds (EfficientNetV2, arXiv:2104.00298)."""
     flip_probability: float = Field(0.5, ge=0, le=1)
     """Mirrored training frames."""
+    max_zoom: float = Field(1.0, ge=1, le=4)
+    """Largest zoom into training frames, at a random place of their width; 1 is none."""
     brightness_jitter: float = Field(0.0, ge=0, le=1)
     """Largest change of brightness, as a share of the full range; 0 is none."""
     contrast_jitter: float = Field(0.0, ge=0, le=1)

@@ -22,33 +22,49 @@ class ColourJitter:
     contrast: float = 0.2
 
 
-def fit_to_size(frame: Frame, image_size: tuple[int, int]) -> Frame:
-    """Resize to the wanted width and keep the lowest rows: what lies above is mostly sky.
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Part of a resized image."""
+
+    zoom: float = 1.0
+    """Width of the resized image, in widths of the part; >= 1."""
+    place: float = 0.5
+    """Where the part lies in it, from 0, at its left edge, to 1."""
+
+
+_WHOLE = Window()
+
+
+def fit_to_size(frame: Frame, image_size: tuple[int, int], window: Window = _WHOLE) -> Frame:
+    """Resize, and keep of the columns a window and the lowest rows: what lies above is mostly sky.
 
     An image that is too low after resizing gets black rows below. Labelled boxes that are cut away
-    with the rows above leave their camera.
+    leave their camera.
 
     Args:
         frame: Of any image size.
         image_size: Wanted height and width, pixels.
+        window: The whole width unless given, the same in all cameras.
     """
     height, width = frame.images.shape[-2:]
     wanted_height, wanted_width = image_size
-    if (height, width) == image_size:
+    if (height, width) == image_size and window.zoom == 1:
         return frame
-    scale = wanted_width / width
-    resized_height = round(height * scale)
+    resized_width = round(wanted_width * window.zoom)
+    resized_height = round(height * resized_width / width)
     top = max(resized_height - wanted_height, 0)
-    images = torch.stack([_fit(image, image_size, resized_height) for image in frame.images])
+    left = round((resized_width - wanted_width) * window.place)
+    resized = (resized_height, resized_width)
+    images = torch.stack([_fit(image, image_size, resized, left) for image in frame.images])
     # Pixel centres: u' + 0.5 = scale * (u + 0.5).
-    vertical = resized_height / height
+    across, down = resized_width / width, resized_height / height
     affine = torch.tensor(
-        [[scale, 0, (scale - 1) / 2], [0, vertical, (vertical - 1) / 2 - top]],
+        [[across, 0, (across - 1) / 2 - left], [0, down, (down - 1) / 2 - top]],
         dtype=frame.projection.dtype,
     )
     projection = affine_projection(frame.projection, affine)
     boxes_cam = frame.boxes_cam
-    if boxes_cam is not None and top > 0:
+    if boxes_cam is not None and (top > 0 or resized_width > wanted_width):
         cameras = zip(boxes_cam, projection, strict=True)
         boxes_cam = tuple(_in_view(boxes, camera, image_size) for boxes, camera in cameras)
     return replace(frame, images=images, projection=projection, boxes_cam=boxes_cam)
@@ -59,11 +75,13 @@ def _in_view(boxes: Boxes3D, projection: Tensor, image_size: tuple[int, int]) ->
     return boxes.select(hull_2d(corners, projection, image_size)[1])
 
 
-def _fit(image: UInt8[Tensor, "3 h w"], size: tuple[int, int], resized_height: int) -> Tensor:
+def _fit(
+    image: UInt8[Tensor, "3 h w"], size: tuple[int, int], resized: tuple[int, int], left: int
+) -> Tensor:
     array = image.permute(1, 2, 0).numpy()
-    if array.shape[:2] != (resized_height, size[1]):
-        array = cv2.resize(array, (size[1], resized_height), interpolation=cv2.INTER_AREA)
-    array = array[-size[0] :]
+    if array.shape[:2] != resized:
+        array = cv2.resize(array, resized[::-1], interpolation=cv2.INTER_AREA)
+    array = array[-size[0] :, left : left + size[1]]
     if len(array) < size[0]:
         array = np.pad(array, ((0, size[0] - len(array)), (0, 0), (0, 0)))
     return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
@@ -123,6 +141,15 @@ class Augmentation:
 
     flip_probability: float = 0.5
     colour: ColourJitter | None = None
+    max_zoom: float = 1.0
+    """Largest `Window.zoom`; 1 is none."""
+
+    def window(self, generator: torch.Generator) -> Window:
+        """What of a frame's images is seen: any zoom up to the largest, anywhere."""
+        if self.max_zoom == 1:
+            return _WHOLE
+        zoom, place = torch.rand(2, generator=generator).tolist()
+        return Window(zoom=self.max_zoom**zoom, place=place)
 
     def __call__(self, frame: Frame, generator: torch.Generator) -> Frame:
         """The changed frame; all randomness comes from the generator."""

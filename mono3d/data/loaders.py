@@ -68,8 +68,10 @@ def prepare(frame: Frame, how: Preparation, generator: torch.Generator) -> Prepa
     Raises:
         DataError: Depth is wanted, but the frame has no LiDAR points.
     """
-    frame = fit_to_size(frame, how.image_size)
-    if how.augmentation is not None:
+    if how.augmentation is None:
+        frame = fit_to_size(frame, how.image_size)
+    else:
+        frame = fit_to_size(frame, how.image_size, how.augmentation.window(generator))
         frame = how.augmentation(frame, generator)
     if frame.boxes_cam is not None and frame.boxes_bev is not None:
         frame = replace(

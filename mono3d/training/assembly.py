@@ -209,7 +209,9 @@ def build_preparation(config: RunConfig, codec: DenseCodec, *, training: bool) -
             brightness=config.input.brightness_jitter, contrast=config.input.contrast_jitter
         )
         augmentation = Augmentation(
-            flip_probability=config.input.flip_probability, colour=colour if has_colour else None
+            flip_probability=config.input.flip_probability,
+            colour=colour if has_colour else None,
+            max_zoom=config.input.max_zoom,
         )
     return Preparation(
         image_size=image_size(config),

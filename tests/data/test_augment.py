@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mono3d.data.augment import Augmentation, ColourJitter, fit_to_size, flip, jitter_colour
+from mono3d.data.augment import (
+    Augmentation,
+    ColourJitter,
+    Window,
+    fit_to_size,
+    flip,
+    jitter_colour,
+)
 from mono3d.geometry.boxes import yaw_bev_from_cam
 from mono3d.geometry.camera import project, transform_points
 from mono3d.structures import Boxes3D, Frame
@@ -51,6 +58,7 @@ def change_by(name: str, frame: Frame) -> Frame:
         "larger and padded": lambda f: fit_to_size(f, (300, 230)),
         "crop and flip": lambda f: flip(fit_to_size(f, (50, 96))),
         "flip and crop": lambda f: fit_to_size(flip(f), (50, 96)),
+        "zoom": lambda f: fit_to_size(f, (100, 144), Window(zoom=1.3, place=0.4)),
     }
     return changes[name](frame)
 
@@ -59,7 +67,7 @@ def change_by(name: str, frame: Frame) -> Frame:
     "change",
     [
         "flip", "half", "crop", "half and crop", "odd size", "larger and padded", "crop and flip",
-        "flip and crop",
+        "flip and crop", "zoom",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("center", [[0.5, 1.0, 10.0], [-3.0, 2.0, 14.0], [6.0, 1.5, 12.0]])
@@ -104,6 +112,30 @@ def test_boxes_cut_away_with_the_upper_rows_leave_their_camera() -> None:
     assert cropped.boxes_cam is not None
     assert cropped.boxes_cam[0].object_ids.tolist() == [0]
     assert cropped.boxes_bev is boxes
+
+
+def test_boxes_beside_the_window_leave_their_camera() -> None:
+    boxes = make_boxes([[0.0, 1.0, 10.0], [6.5, 1.0, 10.0]])
+    frame = replace(painted_frame([0.0, 0.0, 10.0]), boxes_cam=(boxes,), boxes_bev=boxes)
+    left, right = (fit_to_size(frame, (100, 128), Window(zoom=1.5, place=p)) for p in (0.0, 1.0))
+    for changed, seen in ((left, [0]), (right, [0, 1])):
+        assert changed.images.shape == (1, 3, 100, 128)
+        assert changed.boxes_cam is not None
+        assert changed.boxes_cam[0].object_ids.tolist() == seen
+
+
+def test_windows_are_drawn_between_the_whole_and_the_largest_zoom() -> None:
+    generator = torch.Generator().manual_seed(0)
+    augmentation = Augmentation(max_zoom=1.5)
+    drawn = [augmentation.window(generator) for _ in range(200)]
+    zooms, places = ([getattr(window, name) for window in drawn] for name in ("zoom", "place"))
+    assert 1 <= min(zooms) < 1.02
+    assert 1.47 < max(zooms) <= 1.5
+    assert 0 <= min(places) < 0.03
+    assert 0.97 < max(places) <= 1
+    before = generator.get_state()
+    assert Augmentation().window(generator) == Window()
+    assert torch.equal(generator.get_state(), before)
 
 
 def assert_same_boxes(left: Boxes3D, right: Boxes3D) -> None:
