@@ -90,7 +90,7 @@ def _flat_mesh(
     return Mesh(
         quads=quads,
         normals=normals,
-        colors=np.tile(np.asarray(color, dtype=np.float64), (len(quads), 1)),
+        colors=np.full((len(quads), 3), color, dtype=np.float64),
         glow=np.full(len(quads), glow),
     )
 
@@ -136,8 +136,8 @@ def decals(
     count, normal = len(u), solid.normals[face]
     return Mesh(
         quads=patches + _DECAL_LIFT_M * normal,
-        normals=np.tile(normal, (count, 1)),
-        colors=np.tile(np.asarray(color, dtype=np.float64), (count, 1)),
+        normals=np.full((count, 3), normal),
+        colors=np.full((count, 3), color, dtype=np.float64),
         glow=np.full(count, glow),
     )
 

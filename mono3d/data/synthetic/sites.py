@@ -3,14 +3,18 @@
 Places are in road coordinates: x along the road, side in metres left of its centre line.
 """
 
-from collections.abc import Callable
+from bisect import bisect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from mono3d.data.synthetic.catalogue import ClassName, Motion
 from mono3d.data.synthetic.street import Street
 from mono3d.data.synthetic.terrain import PAVEMENT_M
+
+T = TypeVar("T")
 
 _X_RANGE_M = (-42.0, 52.0)
 _MIN_YARD_M = 8.0
@@ -53,8 +57,13 @@ def _along(rng: np.random.Generator) -> float:
     return float(rng.uniform(*_X_RANGE_M))
 
 
+def _pick(options: Sequence[T], rng: np.random.Generator) -> T:
+    """One of them; a fraction of the time of `choice`."""
+    return options[rng.integers(len(options))]
+
+
 def _either_side(rng: np.random.Generator) -> int:
-    return int(rng.choice([-1, 1]))
+    return _pick((-1, 1), rng)
 
 
 def _in_lane(street: Street, rng: np.random.Generator) -> Place:
@@ -86,9 +95,9 @@ def _in_yard(street: Street, rng: np.random.Generator) -> Place:
     sides = [side for side in (1, -1) if street.yard(side) >= _MIN_YARD_M]
     if not sides:
         return _at_kerb(street, rng)
-    side = int(rng.choice(sides))
+    side = _pick(sides, rng)
     reach = street.yard(side) - 3.0
-    heading = rng.choice([0.0, 0.5, 0.5, 1.0, 1.5, 1.5]) * np.pi + rng.normal(0, 0.15)
+    heading = _pick((0.0, 0.5, 0.5, 1.0, 1.5, 1.5), rng) * np.pi + rng.normal(0, 0.15)
     if rng.random() < 0.3:
         heading = rng.uniform(-np.pi, np.pi)
     return Place(
@@ -121,7 +130,7 @@ def _on_pavement(street: Street, rng: np.random.Generator) -> Place:
     return Place(
         x=_along(rng),
         side=side,
-        heading=float(rng.choice([0.0, np.pi]) + rng.normal(0, 0.2)),
+        heading=float(_pick((0.0, np.pi), rng) + rng.normal(0, 0.2)),
         speed=float(rng.uniform(0.7, 1.8)),
     )
 
@@ -170,10 +179,16 @@ _SITES: dict[ClassName, tuple[tuple[Site, float], ...]] = {
 }
 
 
+_UP_TO = {
+    name: (np.cumsum([share for _, share in sites]) / sum(share for _, share in sites)).tolist()
+    for name, sites in _SITES.items()
+}
+"""Shares of the sites up to each one."""
+
+
 def draw_place(street: Street, name: ClassName, rng: np.random.Generator) -> Place:
     """Somewhere that a thing of this class is found."""
-    sites, shares = zip(*_SITES[name], strict=True)
-    site: Site = sites[int(rng.choice(len(sites), p=shares))]
+    site = _SITES[name][bisect(_UP_TO[name], rng.random())][0]
     return site(street, rng)
 
 
