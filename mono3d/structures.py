@@ -165,6 +165,10 @@ class Batch(Inputs):
     depth_targets: Float[Tensor, "b v hf wf"] | None = None
     """LiDAR depth at the cells of the finest feature grid, metres, 0 where no point falls."""
 
+    def pin_memory(self) -> "Batch":
+        """In memory that a GPU copies from beside computing; `DataLoader` asks for it by name."""
+        return map_tensors(self, Tensor.pin_memory)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from mono3d.data.augment import Augmentation, ColourJitter
 from mono3d.data.loaders import BatchLoader, Preparation, collate, evaluation_batches, prepare
@@ -225,6 +226,21 @@ def test_evaluation_keeps_the_order_and_changes_nothing() -> None:
     )
     assert [batch.frame_ids for batch in batches] == [("frame-0004", "frame-0000"), ("frame-0006",)]
     assert torch.equal(batches[1].images[0], dataset[6].images)
+
+
+def test_a_loader_finds_every_tensor_of_a_batch_to_pin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pinning itself needs a GPU: here a pinned tensor is one that was marked."""
+    batch = make_batch([surround_frame(0)], CODEC)
+    marked: list[int] = []
+
+    def mark(tensor: Tensor, *_: Any) -> Tensor:
+        marked.append(id(tensor))
+        return tensor
+
+    monkeypatch.setattr(Tensor, "pin_memory", mark)
+    pinned = pin_memory(batch)
+    assert isinstance(pinned, Batch)
+    assert marked == [id(tensor) for tensor in all_tensors(batch)]
 
 
 def test_collate_takes_what_prepare_gives() -> None:
