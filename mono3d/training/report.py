@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from mono3d.config.schema import RunConfig
-from mono3d.data.augment import fit_to_size
 from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.evaluation.depth_quality import pair_depths
 from mono3d.evaluation.figures import (
@@ -18,7 +17,6 @@ from mono3d.evaluation.figures import (
 from mono3d.evaluation.prediction_figure import predictions_figure
 from mono3d.evaluation.row_baseline import fit_row_baseline, ground_rows
 from mono3d.structures import Detections
-from mono3d.training.assembly import image_size
 from mono3d.training.evaluate import Evaluation
 
 
@@ -42,8 +40,8 @@ def write_figures(
         ),
     }
     for rank, (index, detections) in enumerate(_frames_to_draw(config, dataset, evaluation)):
-        frame = fit_to_size(dataset[index], image_size(config))
-        figures[f"predictions_{rank}"] = predictions_figure(frame, [detections], names)
+        # On the whole image, of which the network may see a small and cropped version.
+        figures[f"predictions_{rank}"] = predictions_figure(dataset[index], [detections], names)
     paths = []
     for name, figure in figures.items():
         paths.append(folder / f"{name}.png")
