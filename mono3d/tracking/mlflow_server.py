@@ -42,6 +42,8 @@ _PARAMS_PER_CALL = 100
 _PARAM_LENGTH = 6000
 _DIGEST_LENGTH = 36
 _REJECTION = "INVALID_PARAMETER_VALUE"
+# Without it the UI opens the experiment as one of language models.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Other codes, BAD_REQUEST among them, are also used for troubles of the server's database."""
 
 
@@ -170,7 +172,7 @@ class MlflowServer:
     def _experiment_id(self, name: str) -> str:
         """Found or created; another run may create it at the same moment."""
         try:
-            return str(self._client.create_experiment(name))
+            return str(self._client.create_experiment(name, tags=_EXPERIMENT_TAGS))
         except MlflowException as error:
             found = self._client.get_experiment_by_name(name)
             if found is None:

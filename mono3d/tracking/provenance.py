@@ -1,10 +1,13 @@
 """Which code and which process made a run."""
 
+import getpass
 import json
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,12 +30,12 @@ class Owner:
 
     def to_tags(self) -> dict[str, str]:
         """As run tags."""
-        return {
+        tags = {
             "mono3d.host": self.host,
             "mono3d.pid": str(self.pid),
             "mono3d.process_started": f"{self.started_s:.2f}",
-            "mono3d.job_id": self.job_id,
         }
+        return {**tags, "mono3d.job_id": self.job_id} if self.job_id else tags
 
 
 def owner_from_tags(tags: Mapping[str, str]) -> Owner | None:
@@ -71,8 +74,17 @@ def is_process_alive(owner: Owner) -> bool:
 
 
 def code_tags() -> dict[str, str]:
-    """Package version and, in a git checkout, the commit (`-dirty` where files were changed)."""
-    tags = {"mono3d.version": version("mono3d")}
+    """What MLflow shows as source, and who runs it: program, user, version of the package.
+
+    In a git checkout the commit too (`-dirty` where files were changed).
+    """
+    tags = {
+        "mono3d.version": version("mono3d"),
+        "mlflow.source.name": Path(sys.argv[0]).name,
+        "mlflow.source.type": "LOCAL",
+    }
+    with suppress(KeyError, OSError):  # in a container the user may have no name
+        tags["mlflow.user"] = getpass.getuser()
     commit = _git_commit(Path(__file__).resolve())
     return {**tags, "mlflow.source.git.commit": commit} if commit else tags
 

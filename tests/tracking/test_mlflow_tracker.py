@@ -72,6 +72,7 @@ def steps(client: MlflowClient, run_id: str | None, key: str) -> list[int]:
 
 def only_run(client: MlflowClient, name: str) -> Run:
     experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     (run,) = client.search_runs([experiment.experiment_id], f"tags.`mono3d.run_name` = '{name}'")
     return run
 

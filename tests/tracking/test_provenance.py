@@ -51,8 +51,12 @@ def test_process_on_another_host_is_taken_to_be_alive() -> None:
     assert is_process_alive(replace(current_owner(), host="elsewhere", pid=2**22 - 1))
 
 
-def test_code_version_names_package_and_commit() -> None:
+def test_tags_say_which_code_of_whom_made_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/somewhere/bin/mono3d", "train"])
+    monkeypatch.setenv("LOGNAME", "somebody")
     tags = code_tags()
+    assert tags["mlflow.source.name"] == "mono3d"
+    assert tags["mlflow.user"] == "somebody"
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", tags["mono3d.version"])
     commit = tags.get("mlflow.source.git.commit", "0" * 40)  # a source archive has no commit
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", commit)
