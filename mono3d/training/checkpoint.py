@@ -37,7 +37,7 @@ EMA = "ema.safetensors"
 OPTIMISER = "optimiser.safetensors"
 STATE = "state.json"
 METRICS = "metrics.jsonl"
-FIGURES = "figures"
+FIGURES = "last_evaluation"
 """Folder, beside a running process's metrics file, of the pictures of the last evaluation."""
 
 _LIBRARIES = ("mono3d", "torch", "numpy", "transformers", "safetensors", "ray")

@@ -1,5 +1,6 @@
 """Everything that one process of a run needs, built from its config."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ class Place:
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     figures: Path | None = None
-    """Folder for the pictures of the last evaluation, by rank 0; None draws none."""
+    """Folder for the pictures of the last evaluation, emptied before each; None draws none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +140,8 @@ class _Validation:
             self._dataset,
             max_frames=None if is_whole else self._config.evaluation.max_frames,
         )
-        if self._figures is not None and state.step:  # an untrained network's show nothing
-            write_figures(self._config, self._dataset, evaluation, self._figures)
+        if self._figures is not None:
+            shutil.rmtree(self._figures, ignore_errors=True)
+            if state.step:  # an untrained network's show nothing
+                write_figures(self._config, self._dataset, evaluation, self._figures)
         return {f"val/{name}": value for name, value in evaluation.metrics.items()}

@@ -26,11 +26,9 @@ def write_figures(
     """Draw an evaluation: depth error by range, depths, curves, and the fullest frames.
 
     Returns:
-        The PNG files, in `folder`; those of an earlier evaluation are gone.
+        The PNG files, in `folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for earlier in folder.glob("*.png"):
-        earlier.unlink()
     names, pairs = config.data.class_names, evaluation.centers
     figures = {
         "depth_error_by_range": error_by_range_figure(pairs, names, "Depth error by range"),

@@ -76,12 +76,15 @@ def test_synth_train_locally_and_evaluate(tmp_path: Path, monkeypatch: pytest.Mo
     ]  # fmt: skip
     trained = RUNNER.invoke(app, ["train", "demo", "--local", "--name", "small", *small])
     assert trained.exit_code == 0, trained.output
+    Path("report").mkdir()
+    Path("report/mine.png").write_bytes(b"somebody's own")
     measured = RUNNER.invoke(app, ["evaluate", "runs/small", "-o", "report"])
     assert measured.exit_code == 0, measured.output
     metrics = json.loads(Path("report/metrics.json").read_text())
     assert 0 <= metrics["nuscenes_map"] <= 1
     assert metrics["centers_depth_abs_rel"] > 0
     best = Path(json.loads(Path("runs/small/result.json").read_text())["best_checkpoint"])
+    assert Path("report/mine.png").exists()
     for folder in (Path("report"), best):
         assert (folder / "predictions_0.png").read_bytes().startswith(b"\x89PNG")
 
