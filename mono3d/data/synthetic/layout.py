@@ -1,6 +1,6 @@
 """The objects of a scene: how many, how large, and that no two of them ever touch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,19 +47,19 @@ class WorldObject:
     place: Place
 
 
-def pose_at(
-    street: Street, place: Place, height_m: float, time_s: float
-) -> tuple[Float[NDArray[np.float64], "3"], float]:
-    """World centre and yaw, at a time, of a box that stands on the ground.
+def poses_at(
+    street: Street, place: Place, height_m: float, times_s: Float[NDArray[np.float64], " t"]
+) -> tuple[Float[NDArray[np.float64], "t 3"], Float[NDArray[np.float64], " t"]]:
+    """World centres and yaws, at some times, of a box that stands on the ground.
 
     Boxes stay upright on slopes and follow the bend of the road, as nuScenes' boxes do.
     """
     terrain = street.terrain
     along = np.cos(place.heading) * np.cos(terrain.heading(place.x))
-    x = place.x + place.speed * along * time_s
-    side = place.side + place.speed * np.sin(place.heading) * time_s
-    x, y = terrain.on_road(x, side)
-    return np.array([x, y, terrain.height(x, y) + height_m / 2]), terrain.heading(x) + place.heading
+    side = place.side + place.speed * np.sin(place.heading) * times_s
+    x, y = terrain.on_road(place.x + place.speed * along * times_s, side)
+    centers = np.stack([x, y, terrain.height(x, y) + height_m / 2], axis=1)
+    return centers, terrain.heading(x) + place.heading
 
 
 class _Crowd:
@@ -77,10 +77,9 @@ class _Crowd:
         turn = 0.0 if size_lwh[0] >= size_lwh[1] else np.pi / 2
         radius = 0.56 * wide
         offsets = np.linspace(-0.5, 0.5, _DISCS) * (long - wide)
-        poses = [pose_at(self.street, place, 0.0, float(time)) for time in self._times_s]
-        yaws = np.array([yaw for _, yaw in poses]) + turn
-        steps = np.stack([np.cos(yaws), np.sin(yaws)], axis=-1)[:, None] * offsets[:, None]
-        centers = np.stack([center[:2] for center, _ in poses])[:, None] + steps
+        middles, yaws = poses_at(self.street, place, 0.0, self._times_s)
+        ahead = np.stack([np.cos(yaws + turn), np.sin(yaws + turn)], axis=1)
+        centers = middles[:, None, :2] + ahead[:, None] * offsets[:, None]
         gaps = np.linalg.norm(centers[:, :, None] - self._centers[:, None], axis=-1)
         if (gaps < radius + self._radii + _GAP_M).any():
             return False
@@ -120,7 +119,7 @@ def fill_street(
     wishes += [("barrier", [place]) for place in barriers]
     wishes += [("traffic_cone", [place]) for place in cones]
     wishes += [
-        (kind.name, [draw_place(street, kind.name, rng) for _ in range(_TRIES)])
+        (kind.name, _places(street, kind.name, rng))
         for kind in CLASSES
         if kind.motion != "none"
         for _ in range(counts[kind.name])
@@ -141,10 +140,16 @@ def _draw_counts(is_training: bool, rng: np.random.Generator) -> dict[ClassName,
     return counts
 
 
-def _near_places(street: Street, name: ClassName, rng: np.random.Generator) -> list[Place]:
+def _places(street: Street, name: ClassName, rng: np.random.Generator) -> Iterator[Place]:
+    """Some places of a class, each drawn when the one before it had no room."""
+    return (draw_place(street, name, rng) for _ in range(_TRIES))
+
+
+def _near_places(street: Street, name: ClassName, rng: np.random.Generator) -> Iterator[Place]:
     """Many places of a class, not far ahead of or behind the ego car."""
-    places = [draw_place(street, name, rng) for _ in range(_NEAR_TRIES)]
-    return [replace(place, x=float(rng.uniform(-_NEAR_M, _NEAR_M))) for place in places]
+    for _ in range(_NEAR_TRIES):
+        place = draw_place(street, name, rng)
+        yield replace(place, x=float(rng.uniform(-_NEAR_M, _NEAR_M)))
 
 
 def _place_one(

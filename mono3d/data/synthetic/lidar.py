@@ -7,13 +7,15 @@ dropped, as real sensors drop returns at edges.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple, no_type_check
 
+import numba
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from mono3d.data.synthetic.mesh import Mesh, cross
-from mono3d.data.synthetic.raster import Pinhole, empty_buffers, rasterise
+from mono3d.data.synthetic.mesh import Mesh
+from mono3d.data.synthetic.raster import Pinhole, clear_buffers, empty_buffers, rasterise
 from mono3d.data.synthetic.terrain import ray_depths
 from mono3d.data.synthetic.world import Snapshot, World
 
@@ -26,6 +28,7 @@ _RANGE_NOISE_M = 0.008
 _DROPPED = 0.04
 _VIEWS = 4
 _VIEW_PX = 720
+_FOCAL_PX = _VIEW_PX / 2
 # A view spans a quarter turn; at its edges beams are steeper in the image by sqrt(2).
 _TOP, _BOTTOM = 1.05 * np.sqrt(2) * np.tan(_ELEVATIONS[[-1, 0]])
 
@@ -58,10 +61,10 @@ def scan(world: World, snapshot: Snapshot, rng: np.random.Generator) -> Sweep:
     mesh, owners = snapshot.mesh, snapshot.owners
     rays_sensor, beams = _rays()
     rays = rays_sensor @ turn.T
-    faces = _first_faces(mesh, turn, position, rays_sensor)
+    faces = _first_faces(mesh, turn, position)
     ranges = ray_depths(world.street.terrain, position, rays)
     on_quad = faces >= 0
-    to_quads = _quad_ranges(mesh, faces[on_quad], position, rays[on_quad])
+    to_quads = _quad_ranges(mesh.quads, mesh.normals, faces[on_quad], position, rays[on_quad])
     # What stands on a slope reaches a little into the ground, which is then met first.
     to_ground = ranges[on_quad]
     is_buried = (to_ground > 0) & (to_ground < to_quads)
@@ -70,7 +73,7 @@ def scan(world: World, snapshot: Snapshot, rng: np.random.Generator) -> Sweep:
     kept = (ranges > 0) & (ranges < _MAX_RANGE_M) & (rng.random(len(rays)) > _DROPPED)
     noise = np.clip(rng.normal(0.0, _RANGE_NOISE_M, len(rays)), -0.015, 0.015)
     points = rays_sensor * (ranges + noise)[:, None]
-    intensity = np.where(on_quad, mesh.colors[faces].mean(axis=1), 20.0)
+    intensity = np.where(on_quad, mesh.colors.mean(axis=1)[faces], 20.0)
     rows = np.column_stack([points, intensity, beams])[kept].astype(np.float32)
     return Sweep(points=rows, owners=np.where(on_quad, owners[faces], 0)[kept].astype(np.int16))
 
@@ -85,50 +88,101 @@ def _rays() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return rays, np.repeat(np.arange(NUM_BEAMS), _NUM_AZIMUTHS)
 
 
+class _View(NamedTuple):
+    """One of the square views around the sensor.
+
+    Attributes:
+        rotation: Sensor to camera, (3, 3).
+        rays: Which rays fall into the view.
+        rows: Where they do.
+        columns: Where they do.
+    """
+
+    rotation: Float[NDArray[np.float64], "3 3"]
+    rays: Int[NDArray[np.intp], " m"]
+    rows: Int[NDArray[np.intp], " m"]
+    columns: Int[NDArray[np.intp], " m"]
+
+
+@cache
+def _views() -> tuple[_View, ...]:
+    views = []
+    for azimuth in np.arange(_VIEWS) * (2 * np.pi / _VIEWS):
+        cos, sin = np.cos(azimuth), np.sin(azimuth)
+        rotation = np.array([[sin, -cos, 0.0], [0.0, 0.0, -1.0], [cos, sin, 0.0]])
+        seen = _rays()[0] @ rotation.T
+        mine = np.flatnonzero(seen[:, 2] > np.abs(seen[:, 0]))
+        u, v = (_FOCAL_PX * seen[mine, :2] / seen[mine, 2:]).T
+        columns = np.minimum(u + _FOCAL_PX, _VIEW_PX - 1).astype(np.intp)
+        rows = (v + _FOCAL_PX * _TOP).astype(np.intp)
+        views.append(_View(rotation=rotation, rays=mine, rows=rows, columns=columns))
+    return tuple(views)
+
+
 def _first_faces(
-    mesh: Mesh,
-    turn: NDArray[np.float64],
-    position: NDArray[np.float64],
-    rays_sensor: NDArray[np.float64],
+    mesh: Mesh, turn: NDArray[np.float64], position: NDArray[np.float64]
 ) -> NDArray[np.int32]:
     """Quad that each ray meets first, to the resolution of the views; -1 for none."""
-    focal = _VIEW_PX / 2
-    height = int(np.ceil(focal * (_TOP - _BOTTOM)))
-    faces = np.full(len(rays_sensor), -1, dtype=np.int32)
+    faces = np.full(len(_rays()[0]), -1, dtype=np.int32)
     nobody = np.zeros(len(mesh.glow), dtype=np.int16)
-    for view in range(_VIEWS):
-        azimuth = view * 2 * np.pi / _VIEWS
-        cos, sin = np.cos(azimuth), np.sin(azimuth)
-        camera_from_sensor = np.array([[sin, -cos, 0.0], [0.0, 0.0, -1.0], [cos, sin, 0.0]])
+    buffers = empty_buffers(int(np.ceil(_FOCAL_PX * (_TOP - _BOTTOM))), _VIEW_PX, 1)
+    for view in _views():
         camera = Pinhole(
-            rotation=np.ascontiguousarray(camera_from_sensor @ turn.T),
+            rotation=np.ascontiguousarray(view.rotation @ turn.T),
             position=position,
-            fx=focal,
-            fy=focal,
-            cx=focal,
-            cy=focal * _TOP,
+            fx=_FOCAL_PX,
+            fy=_FOCAL_PX,
+            cx=_FOCAL_PX,
+            cy=_FOCAL_PX * _TOP,
         )
-        buffers = empty_buffers(height, _VIEW_PX, 1)
+        clear_buffers(buffers)
         rasterise(mesh.quads, nobody, camera, buffers)
-        seen = rays_sensor @ camera_from_sensor.T
-        mine = np.flatnonzero(seen[:, 2] > np.abs(seen[:, 0]))
-        u, v = (focal * seen[mine, :2] / seen[mine, 2:] + (camera.cx, camera.cy)).T
-        faces[mine] = buffers.faces[v.astype(np.intp), np.minimum(u, _VIEW_PX - 1).astype(np.intp)]
+        faces[view.rays] = buffers.faces[view.rows, view.columns]
     return faces
 
 
-def _quad_ranges(
-    mesh: Mesh, faces: NDArray[np.int32], position: NDArray[np.float64], rays: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Distance to each ray's quad; -1 where the ray passes the quad by."""
-    quads, normals = mesh.quads[faces], mesh.normals[faces]
-    toward = np.einsum("ni,ni->n", normals, rays)
-    toward = np.where(np.abs(toward) < 1e-6, 1e-6, toward)
-    ranges = np.einsum("ni,ni->n", normals, quads.mean(axis=1) - position) / toward
-    hits = position + ranges[:, None] * rays
-    edges = np.roll(quads, -1, axis=1) - quads
-    sides = np.einsum(
-        "nei,ni->ne", cross(edges, hits[:, None] - quads), normals
-    )  # one sign within a convex quad
-    inside = (sides >= 0).all(axis=1) | (sides <= 0).all(axis=1)
-    return np.where(inside, ranges, -1.0)
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
+def _quad_ranges(quads, normals, faces, position, rays):
+    """Distance to each ray's quad; -1 where the ray passes the quad by.
+
+    Args:
+        quads: World corners in order around each quad, (f, 4, 3).
+        normals: Their normals, (f, 3).
+        faces: Quad of each ray, (n,).
+        position: Where the rays start, (3,).
+        rays: Unit directions in the world, (n, 3).
+    """
+    ranges, hit = np.empty(len(faces)), np.empty(3)
+    for i in range(len(faces)):
+        quad, normal, ray = quads[faces[i]], normals[faces[i]], rays[i]
+        toward, away = 0.0, 0.0
+        for k in range(3):
+            toward += normal[k] * ray[k]
+            middle = 0.25 * (quad[0, k] + quad[1, k] + quad[2, k] + quad[3, k])
+            away += normal[k] * (middle - position[k])
+        ranges[i] = away / toward if abs(toward) > 1e-6 else -1.0
+        for k in range(3):
+            hit[k] = position[k] + ranges[i] * ray[k]
+        # Within a convex quad a point lies on the same side of all edges.
+        lefts, rights = 0, 0
+        for a in range(4):
+            side = _side(quad[a], quad[(a + 1) & 3], hit, normal)
+            lefts += side > 0.0
+            rights += side < 0.0
+        if lefts > 0 and rights > 0:
+            ranges[i] = -1.0
+    return ranges
+
+
+@numba.njit(cache=True, error_model="numpy", forceinline=True)
+@no_type_check
+def _side(start, end, point, normal):
+    """On which side of an edge a point lies, seen along the normal: > 0 to the left."""
+    ax, ay, az = end[0] - start[0], end[1] - start[1], end[2] - start[2]
+    bx, by, bz = point[0] - start[0], point[1] - start[1], point[2] - start[2]
+    return (
+        normal[0] * (ay * bz - az * by)
+        + normal[1] * (az * bx - ax * bz)
+        + normal[2] * (ax * by - ay * bx)
+    )

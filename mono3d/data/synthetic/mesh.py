@@ -6,7 +6,8 @@ cabins, cones and slanted booms are the same thing. Details (windows, lights, st
 quads that float just outside a face of a solid.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -38,9 +39,17 @@ class Face(IntEnum):
 _FACE_CORNERS = np.array(
     [[1, 2, 6, 5], [0, 3, 7, 4], [3, 2, 6, 7], [0, 1, 5, 4], [4, 5, 6, 7]], dtype=np.intp
 )
-# The hull of an octagon, cut into quads.
-_OCTAGON_QUADS = np.array([[0, 1, 2, 3], [0, 3, 4, 7], [7, 4, 5, 6]], dtype=np.intp)
-_OCTAGON_ANGLES = np.pi / 8 + np.arange(8) * np.pi / 4
+
+
+def _octagon() -> Float[NDArray[np.float64], "3 4 3"]:
+    """The hull of an upright octagon in the square from -1 to 1, cut into three quads."""
+    angles = np.pi / 8 + np.arange(8) * np.pi / 4
+    corners = np.stack([np.cos(angles), np.zeros(8), np.sin(angles)], axis=1) / np.cos(np.pi / 8)
+    hull: NDArray[np.float64] = corners[[[0, 1, 2, 3], [0, 3, 4, 7], [7, 4, 5, 6]]]
+    return hull
+
+
+_OCTAGON = _octagon()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,40 +80,41 @@ def merge(meshes: Iterable[Mesh]) -> Mesh:
     )
 
 
-def cross(
-    a: Float[NDArray[np.float64], "*n 3"], b: Float[NDArray[np.float64], "*n 3"]
-) -> Float[NDArray[np.float64], "*n 3"]:
-    """Cross product; a fraction of numpy's time for few vectors."""
-    (ax, ay, az), (bx, by, bz) = (v.transpose(-1, *range(v.ndim - 1)) for v in (a, b))
-    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
-
-
 def _flat_mesh(
-    quads: NDArray[np.float64], inside: NDArray[np.float64], color: Rgb, glow: float = 0.0
+    quads: NDArray[np.float64], normals: NDArray[np.float64], color: Rgb, glow: float = 0.0
 ) -> Mesh:
-    """Quads of one colour whose normals point away from the point `inside`."""
-    normals = cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])
-    normals /= np.maximum(np.sqrt((normals**2).sum(axis=1, keepdims=True)), 1e-9)
-    outward = (normals * (quads.sum(axis=1) / 4 - inside)).sum(axis=1)
-    normals[outward < 0] *= -1
-    return Mesh(
-        quads=quads,
-        normals=normals,
-        colors=np.full((len(quads), 3), color, dtype=np.float64),
-        glow=np.full(len(quads), glow),
-    )
+    """Quads of one colour."""
+    colors = np.empty((len(quads), 3))
+    colors[:] = color
+    shine = np.zeros(len(quads))
+    shine[:] = glow
+    return Mesh(quads=quads, normals=normals, colors=colors, glow=shine)
 
 
 def frustum(bottom: Rect, top: Rect, z: tuple[float, float], color: Rgb) -> Mesh:
-    """A solid between a rectangle at height z[0] and one at z[1]; five quads in Face order."""
+    """A solid between a rectangle at height z[0] and one above; five quads in Face order."""
+    # Written out number by number: a scene has a thousand solids, and each array operation costs
+    # more than all of this arithmetic.
+    (x0, x1, y0, y1), (x2, x3, y2, y3), (low, high) = bottom, top, z
     corners = np.array(
         [
-            (rect[i], rect[j], height)
-            for rect, height in ((bottom, z[0]), (top, z[1]))
-            for i, j in ((0, 2), (1, 2), (1, 3), (0, 3))
+            (x0, y0, low), (x1, y0, low), (x1, y1, low), (x0, y1, low),
+            (x2, y2, high), (x3, y2, high), (x3, y3, high), (x2, y3, high),
+        ]
+    )  # fmt: skip
+    rise = high - low
+    front, rear = math.hypot(rise, x1 - x3), math.hypot(rise, x2 - x0)
+    left, right = math.hypot(rise, y1 - y3), math.hypot(rise, y2 - y0)
+    normals = np.array(
+        [
+            (rise / front, 0.0, (x1 - x3) / front),
+            (-rise / rear, 0.0, (x2 - x0) / rear),
+            (0.0, rise / left, (y1 - y3) / left),
+            (0.0, -rise / right, (y2 - y0) / right),
+            (0.0, 0.0, 1.0),
         ]
     )
-    return _flat_mesh(corners[_FACE_CORNERS], corners.mean(axis=0), color)
+    return _flat_mesh(corners[_FACE_CORNERS], normals, color)
 
 
 def block(rect: Rect, z: tuple[float, float], color: Rgb) -> Mesh:
@@ -130,16 +140,7 @@ def decals(
     glow: float = 0.0,
 ) -> Mesh:
     """Flat patches on one face of a solid; u and v are fractions of the face, v upwards."""
-    p00, p10, p11, p01 = solid.quads[face]
-    us, vs = u[:, [0, 1, 1, 0], None], v[:, [0, 0, 1, 1], None]
-    patches = (1 - vs) * ((1 - us) * p00 + us * p10) + vs * ((1 - us) * p01 + us * p11)
-    count, normal = len(u), solid.normals[face]
-    return Mesh(
-        quads=patches + _DECAL_LIFT_M * normal,
-        normals=np.full((count, 3), normal),
-        colors=np.full((count, 3), color, dtype=np.float64),
-        glow=np.full(count, glow),
-    )
+    return _patches(solid, face, [*zip(u.tolist(), v.tolist(), strict=True)], color, glow)
 
 
 def decal(
@@ -152,17 +153,37 @@ def decal(
     glow: float = 0.0,
 ) -> Mesh:
     """One flat patch; see decals."""
-    return decals(solid, face, np.array([u]), np.array([v]), color, glow=glow)
+    return _patches(solid, face, [(u, v)], color, glow)
+
+
+def _patches(
+    solid: Mesh,
+    face: Face,
+    extents: Sequence[tuple[Sequence[float], Sequence[float]]],
+    color: Rgb,
+    glow: float,
+) -> Mesh:
+    """A patch for each (u, v): its corners are mixed from those of the face, bilinearly."""
+    shares = np.array(
+        [
+            [
+                ((1 - p) * (1 - q), p * (1 - q), p * q, (1 - p) * q)
+                for p, q in ((u0, v0), (u1, v0), (u1, v1), (u0, v1))
+            ]
+            for (u0, u1), (v0, v1) in extents
+        ]
+    )
+    normal = solid.normals[face]
+    normals = np.empty((len(extents), 3))
+    normals[:] = normal
+    return _flat_mesh(shares @ solid.quads[face] + _DECAL_LIFT_M * normal, normals, color, glow)
 
 
 def disc(center: tuple[float, float, float], radius: float, side: int, color: Rgb) -> Mesh:
     """An upright octagon that faces left (side = 1) or right (side = -1): a wheel's flank."""
-    around = np.stack([np.cos(_OCTAGON_ANGLES), np.zeros(8), np.sin(_OCTAGON_ANGLES)], axis=1) * (
-        radius / np.cos(np.pi / 8)
-    )
-    corners = np.asarray(center) + np.clip(around, -radius, radius)
-    inside = np.asarray(center) - np.array([0.0, side, 0.0])
-    return _flat_mesh(corners[_OCTAGON_QUADS], inside, color)
+    normals = np.zeros((len(_OCTAGON), 3))
+    normals[:, 1] = side
+    return _flat_mesh(np.array(center) + radius * _OCTAGON, normals, color)
 
 
 def fitted(mesh: Mesh, size_lwh: tuple[float, float, float]) -> Mesh:

@@ -83,7 +83,7 @@ class Backdrop(NamedTuple):
     noise: Float[NDArray[np.float32], "size size"]
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy")
 @no_type_check
 def shade(camera, backdrop, buffers, colors, image):
     """Colour of every pixel: the mean of its samples, with fog and sensor noise.
@@ -104,13 +104,19 @@ def shade(camera, backdrop, buffers, colors, image):
     # Sensor noise: jumps through the tile, so that its blobs do not show, from a start that is
     # another one in each picture.
     start_i, start_j = int(1e3 * x), int(1e3 * y)
+    step = _ray_step(camera)
     for row in range(height):
+        start = _first_ray(camera, row)
         for column in range(width):
             num_open, red, green, blue = _sum_samples(
                 row, column, faces, inverse_depth, colors, light
             )
             if num_open > 0:
-                ray = _ray(camera, row, column)
+                ray = (
+                    start[0] + column * step[0],
+                    start[1] + column * step[1],
+                    start[2] + column * step[2],
+                )
                 depth = ray_depth(terrain, above, x, ray)
                 if 0.0 < depth < _HORIZON_M:
                     u, v, across = x + depth * ray[0], y + depth * ray[1], depth / camera.fx
@@ -129,14 +135,14 @@ def shade(camera, backdrop, buffers, colors, image):
             image[row, column, 2] = _to_byte(red, speck)
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def _to_byte(total, speck):
     """Mean of the samples of a pixel, with noise, within the range of a byte."""
     return int(min(255.0, max(0.0, total / (SAMPLES * SAMPLES) + speck)))
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def _sum_samples(row, column, faces, inverse_depth, colors, light):
     """How many samples of a pixel show no quad, and the summed RGB of the others."""
@@ -164,18 +170,18 @@ def _sum_samples(row, column, faces, inverse_depth, colors, light):
     return num_open, red, green, blue
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def _clearness(depth, fog_m):
     """How much of a thing's own colour comes through the fog."""
     return 1.0 / (1.0 + (depth / fog_m) ** 2)
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
-def _ray(camera, row, column):
-    """Direction in the world of the ray through a pixel's centre; one metre deep."""
-    right = (column + 0.5 - camera.cx) / camera.fx
+def _first_ray(camera, row):
+    """Direction in the world of the ray through a row's first pixel's centre; one metre deep."""
+    right = (0.5 - camera.cx) / camera.fx
     down = (row + 0.5 - camera.cy) / camera.fy
     turn = camera.rotation
     return (
@@ -185,7 +191,15 @@ def _ray(camera, row, column):
     )
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
+@no_type_check
+def _ray_step(camera):
+    """From the ray of one pixel to that of the next one in the row."""
+    turn = camera.rotation
+    return turn[0, 0] / camera.fx, turn[0, 1] / camera.fx, turn[0, 2] / camera.fx
+
+
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def _lit_ground(paint, depth, dark, light):
     """Light, shadow and fog on a colour of the ground."""
@@ -196,7 +210,7 @@ def _lit_ground(paint, depth, dark, light):
     return mix(light.horizon, clear, (red, green, blue))
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def _shadow_at(x, y, shadow):
     """Bilinear look-up in the shadow map; 0 outside."""
@@ -212,7 +226,7 @@ def _shadow_at(x, y, shadow):
     return upper * (1 - q) + lower * q
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def _sky_color(ray, light, noise):
     """A gradient from the horizon to the zenith, below a flat layer of clouds."""
@@ -224,7 +238,7 @@ def _sky_color(ray, light, noise):
     return mix(sky, 0.7 * cover, light.cloud)
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def _smooth_noise(noise, u, v):
     """The noise tile between its grid points."""

@@ -58,13 +58,14 @@ class Terrain(NamedTuple):
         level: Number = self.slope_x * x + self.slope_y * y + 0.5 * self.curve * x * x
         return level
 
-    def on_road(self, x: float, side: float) -> tuple[float, float]:
-        """World point `side` metres left of the centre line."""
+    def on_road(self, x: Number, side: Number) -> tuple[Number, Number]:
+        """World point `side` metres left of the centre line, or many."""
         return x, 0.5 * self.bend * x * x + side
 
-    def heading(self, x: float) -> float:
+    def heading(self, x: Number) -> Number:
         """Direction of the road, radians from the x axis to the left."""
-        return float(np.arctan(self.bend * x))
+        direction: Number = np.arctan(self.bend * x)
+        return direction
 
 
 @cache
@@ -80,7 +81,7 @@ def value_noise() -> Float[NDArray[np.float32], "size size"]:
     return tile
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def noise_at(noise, u, v):
     """The noise tile, repeated for ever, at its nearest grid point."""
@@ -88,7 +89,7 @@ def noise_at(noise, u, v):
     return noise[int(np.floor(v)) & mask, int(np.floor(u)) & mask]
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def ray_depth(terrain, above, x0, ray):
     """Multiple of a ray at which it meets the ground, negative if it does not.
@@ -109,14 +110,14 @@ def ray_depth(terrain, above, x0, ray):
     return 2.0 * above / scale if scale > 1e-9 else -1.0
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def height_at(terrain, x, y):
     """Height of the ground; Terrain.height for compiled code."""
     return terrain.slope_x * x + terrain.slope_y * y + 0.5 * terrain.curve * x * x
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def ground_color(terrain, noise, x, y, across, along):
     """Unlit RGB of the ground.
@@ -151,7 +152,7 @@ def ground_color(terrain, noise, x, y, across, along):
     return _grey(0.8 * terrain.paving + 1.5 * texture, 1.0, 1.0)
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def _with_lines(terrain, x, side, across, paint):
     """Centre line, lane lines and edge lines; side is metres left of the centre line."""
@@ -164,7 +165,7 @@ def _with_lines(terrain, x, side, across, paint):
     return mix(paint, share, (226.0, 226.0, 222.0))
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def _slabs(x, side, along, level):
     """Pavement with joints, which fade where a pixel is longer than a joint is wide."""
@@ -173,7 +174,7 @@ def _slabs(x, side, along, level):
     return _grey(level * (1.0 - share), 1.01, 0.96)
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def _cover(distance, across):
     """How much of a pixel `across` metres wide a painted line covers."""
@@ -181,7 +182,7 @@ def _cover(distance, across):
     return min(1.0, max(0.0, inside)) * min(1.0, LINE_M / across)
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def _dash(position, period, length, across):
     """1 on the dashes, their mean where a pixel is wider than half a period."""
@@ -190,21 +191,21 @@ def _dash(position, period, length, across):
     return 1.0 if _modulo(position, period) < length else 0.0
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def _modulo(value, period):
     """Like %, without its handling of signs and infinities: ten times as fast."""
     return value - period * np.floor(value / period)
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def _grey(level, red, blue):
     """A tinted grey as RGB; red and blue are relative to green."""
     return level * red, level, level * blue
 
 
-@numba.njit(cache=True, fastmath=True, forceinline=True)
+@numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 @no_type_check
 def mix(start, share, end):
     """The RGB that lies a share of the way from one colour to another."""

@@ -35,8 +35,9 @@ def pick(rng: np.random.Generator, palette: Sequence[Rgb]) -> Rgb:
 
 
 def darker(color: Rgb, factor: float) -> Rgb:
-    """The colour times a factor."""
-    return (color[0] * factor, color[1] * factor, color[2] * factor)
+    """The colour times a factor, as far as there are brighter ones."""
+    red, green, blue = (min(255.0, value * factor) for value in color)
+    return (red, green, blue)
 
 
 def wheel(x: float, y: float, radius: float) -> list[Mesh]:

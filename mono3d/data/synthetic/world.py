@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from mono3d.data.synthetic.catalogue import ClassName
-from mono3d.data.synthetic.layout import WorldObject, fill_street, pose_at
+from mono3d.data.synthetic.layout import WorldObject, fill_street, poses_at
 from mono3d.data.synthetic.mesh import Mesh, merge, placed
 from mono3d.data.synthetic.rig import Rig, build_rig, rotation_ypr
 from mono3d.data.synthetic.scenery import build_scenery
@@ -77,35 +77,38 @@ class World:
 
     def snapshot(self, time_s: float) -> Snapshot:
         """Everything that changes with time, at one moment."""
-        poses = [
-            pose_at(self.street, thing.place, thing.size_lwh[2], time_s) for thing in self.objects
+        centers, yaws, velocities = self._motion(time_s)
+        parts = [
+            placed(thing.mesh, center, yaw)
+            for thing, center, yaw in zip(self.objects, centers, yaws, strict=True)
         ]
-        parts = [placed(thing.mesh, *pose) for thing, pose in zip(self.objects, poses, strict=True)]
         sizes = [len(part.glow) for part in (self.scenery, *parts)]
-        velocities = [self._velocity(thing, time_s) for thing in self.objects]
         return Snapshot(
             time_s=time_s,
             world_from_ego=self._world_from_ego(time_s),
-            centers=np.array([center for center, _ in poses]).reshape(-1, 3),
-            yaws=np.array([yaw for _, yaw in poses]),
-            velocities=np.array(velocities).reshape(-1, 3),
+            centers=centers,
+            yaws=yaws,
+            velocities=velocities,
             light=self._light_at(time_s),
             mesh=merge([self.scenery, *parts]),
             owners=np.repeat(np.arange(len(sizes), dtype=np.int16), sizes),
         )
 
-    def _velocity(self, thing: WorldObject, time_s: float) -> NDArray[np.float64]:
-        before, after = (
-            pose_at(self.street, thing.place, thing.size_lwh[2], time_s + step)[0]
-            for step in (-_VELOCITY_STEP_S, _VELOCITY_STEP_S)
-        )
-        velocity: NDArray[np.float64] = (after - before) / (2 * _VELOCITY_STEP_S)
-        return velocity
+    def _motion(
+        self, time_s: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Centres (n, 3), yaws (n,) and velocities (n, 3) of the objects."""
+        times_s = time_s + _VELOCITY_STEP_S * np.array([-1.0, 0.0, 1.0])
+        centers, yaws = np.zeros((len(self.objects), 3, 3)), np.zeros((len(self.objects), 3))
+        for i, thing in enumerate(self.objects):
+            centers[i], yaws[i] = poses_at(self.street, thing.place, thing.size_lwh[2], times_s)
+        velocities = (centers[:, 2] - centers[:, 0]) / (2 * _VELOCITY_STEP_S)
+        return centers[:, 1], yaws[:, 1], velocities
 
     def _world_from_ego(self, time_s: float) -> NDArray[np.float64]:
         """The ego car lies on the ground and sways on its springs."""
         terrain = self.street.terrain
-        middle, yaw = pose_at(self.street, self.ego, 0.0, time_s)
+        (middle,), (yaw,) = poses_at(self.street, self.ego, 0.0, np.array([time_s]))
         ahead, left = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
         place = middle[:2] - _EGO_MIDDLE_M * ahead
         gradient = np.array([terrain.slope_x + terrain.curve * place[0], terrain.slope_y])

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from mono3d.data.synthetic.catalogue import RIDER_HEIGHT_M
-from mono3d.data.synthetic.layout import WorldObject, fill_street, pose_at
+from mono3d.data.synthetic.layout import WorldObject, fill_street, poses_at
 from mono3d.data.synthetic.sites import Place
 from mono3d.data.synthetic.street import Street, build_street
 
@@ -22,7 +22,7 @@ def _filled(seed: int) -> tuple[Street, tuple[WorldObject, ...]]:
 
 
 def _footprint(street: Street, thing: WorldObject, time_s: float) -> Polygon:
-    center, yaw = pose_at(street, thing.place, thing.size_lwh[2], time_s)
+    (center,), (yaw,) = poses_at(street, thing.place, thing.size_lwh[2], np.array([time_s]))
     turn = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
     signs = np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)])
     corners: NDArray[np.float64] = signs * np.array(thing.size_lwh[:2]) / 2 @ turn.T + center[:2]
@@ -40,8 +40,7 @@ def test_nothing_ever_overlaps(seed: int) -> None:
 
 def test_the_ego_car_has_room() -> None:
     street, things = _filled(1)
-    for time_s in TIMES_S.tolist():
-        ego = pose_at(street, EGO, 0.0, time_s)[0][:2]
+    for time_s, ego in zip(TIMES_S.tolist(), poses_at(street, EGO, 0.0, TIMES_S)[0], strict=True):
         for thing in things:
             near = _footprint(street, thing, time_s).exterior.coords
             assert min(np.hypot(x - ego[0], y - ego[1]) for x, y in near) > 1.0
@@ -71,7 +70,7 @@ def test_sizes_are_within_two_deviations_of_the_class() -> None:
 def test_boxes_stand_on_the_ground_and_follow_the_road() -> None:
     street, _ = _filled(0)
     place = Place(x=5.0, side=-3.0, heading=np.pi, speed=4.0)
-    center, yaw = pose_at(street, place, 2.0, 1.5)
+    (center,), (yaw,) = poses_at(street, place, 2.0, np.array([1.5]))
     assert center[2] == pytest.approx(street.terrain.height(center[0], center[1]) + 1.0)
     # Six metres backwards along a road that hardly bends.
     assert center[0] == pytest.approx(-1.0, abs=0.1)

@@ -4,7 +4,6 @@ import pytest
 from mono3d.data.synthetic.mesh import (
     Face,
     block,
-    cross,
     decal,
     disc,
     fitted,
@@ -72,9 +71,3 @@ def test_placing_turns_to_the_left_and_moves() -> None:
     assert moved.normals[Face.FRONT] == pytest.approx([0, 1, 0])
     assert moved.quads[Face.FRONT][:, 1] == pytest.approx(2.0)
     assert moved.quads[..., 0].mean() == pytest.approx(10.0)
-
-
-def test_cross_is_numpys() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(2, 7, 4, 3))
-    assert cross(a, b) == pytest.approx(np.cross(a, b))
