@@ -6,6 +6,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,9 +124,14 @@ def _train_and_report(config: RunConfig, directory: Path, clock: StageClock) -> 
     from mono3d.training.tracked import train_tracked
 
     train_set, held_out = build_dataset(config, "train"), build_dataset(config, "val")
-    row = row_baseline_abs_rel(train_set, held_out, len(config.data.class_names))
     name = _free_name(config)
-    with ProgressDisplay(epochs=config.train.epochs, metric=config.checkpoint.metric) as display:
+    with (
+        ThreadPoolExecutor(max_workers=1) as beside,
+        ProgressDisplay(epochs=config.train.epochs, metric=config.checkpoint.metric) as display,
+    ):
+        baseline = beside.submit(  # while Ray starts
+            row_baseline_abs_rel, train_set, held_out, len(config.data.class_names)
+        )
         result, assessment = train_tracked(
             config, name=name, sink=_TimedDisplay(display, clock), figures=directory / "figures"
         )
@@ -139,7 +145,7 @@ def _train_and_report(config: RunConfig, directory: Path, clock: StageClock) -> 
         "untrained_mAP": untrained.get("nuscenes_map"),
         "untrained_car_ap": untrained.get("nuscenes_car_ap"),
         "untrained_abs_rel": untrained.get("centers_depth_abs_rel"),
-        "row_baseline_abs_rel": row,
+        "row_baseline_abs_rel": baseline.result(),
         "table": {
             title: {"trained": trained.get(key), "untrained": untrained.get(key)}
             for title, key in _ROWS.items()

@@ -322,6 +322,8 @@ class EvaluationConfig(Section):
     max_frames: int | None = Field(None, ge=1)
     """Evaluate the first frames only, in evaluations on the way; None is all."""
     batch_size: int = Field(16, ge=1)
+    flip: bool = False
+    """Average what the network says of each image and of its mirror image; twice the work."""
     top_k: int = Field(100, ge=1)
     """Boxes of one image before suppression."""
     min_score: float = Field(0.02, ge=0, le=1)

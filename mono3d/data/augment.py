@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mono3d.geometry.angles import wrap
 from mono3d.geometry.boxes import corners_cam, hull_2d
-from mono3d.geometry.camera import affine_projection
+from mono3d.geometry.camera import affine_projection, mirrored_camera
 from mono3d.structures import Boxes3D, Frame
 
 
@@ -88,23 +88,20 @@ def _fit(
 
 
 def flip(frame: Frame) -> Frame:
-    """The mirrored moment: left and right are swapped in images, boxes and points.
-
-    The world is mirrored with the image, so focal lengths stay positive and every box still
-    projects onto its pixels.
-    """
-    width = frame.images.shape[-1]
-    mirror_cam = torch.diag(frame.projection.new_tensor([-1.0, 1, 1, 1]))
-    mirror_bev = torch.diag(frame.projection.new_tensor([1.0, -1, 1, 1]))
-    affine = frame.projection.new_tensor([[-1.0, 0, width - 1], [0, 1, 0]])
+    """The mirrored moment: left and right are swapped in images, boxes and points."""
+    projection, bev_from_cam = mirrored_camera(
+        frame.projection, frame.bev_from_cam, frame.images.shape[-1]
+    )
     return replace(
         frame,
         images=frame.images.flip(-1),
-        projection=affine_projection(frame.projection, affine) @ mirror_cam,
-        bev_from_cam=mirror_bev @ frame.bev_from_cam @ mirror_cam,
+        projection=projection,
+        bev_from_cam=bev_from_cam,
         boxes_cam=None if frame.boxes_cam is None else tuple(map(_mirror_cam, frame.boxes_cam)),
         boxes_bev=None if frame.boxes_bev is None else _mirror_bev(frame.boxes_bev),
-        points=None if frame.points is None else frame.points * mirror_bev.diagonal(),
+        points=None
+        if frame.points is None
+        else frame.points * frame.points.new_tensor([1, -1, 1, 1]),
     )
 
 

@@ -58,3 +58,18 @@ def affine_projection(
     linear, shift = affine[..., :, :2], affine[..., :, 2:]
     rows = linear @ projection[..., :2, :] + shift * projection[..., 2:, :]
     return torch.cat([rows, projection[..., 2:, :]], dim=-2)
+
+
+def mirrored_camera(
+    projection: Float[Tensor, "*n 3 4"], bev_from_cam: Float[Tensor, "*n 4 4"], width_px: int
+) -> tuple[Float[Tensor, "*n 3 4"], Float[Tensor, "*n 4 4"]]:
+    """Projection and pose of a camera in the mirrored world, where left and right are swapped.
+
+    The world is mirrored with the image, so focal lengths stay positive and every box still
+    projects onto its pixels.
+    """
+    mirror_cam = torch.diag(projection.new_tensor([-1.0, 1, 1, 1]))
+    mirror_bev = torch.diag(projection.new_tensor([1.0, -1, 1, 1]))
+    affine = projection.new_tensor([[-1.0, 0, width_px - 1], [0, 1, 0]])
+    mirrored = affine_projection(projection, affine) @ mirror_cam
+    return mirrored, mirror_bev @ bev_from_cam @ mirror_cam

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mono3d.codec.dense import DenseCodec
+from mono3d.codec.mirror import mean_with_mirrored, mirror_inputs
 from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import evaluation_batches
 from mono3d.data.nuscenes import NuScenesDataset
@@ -24,7 +25,7 @@ from mono3d.evaluation.depth_quality import (
 from mono3d.evaluation.figures import PrecisionRecall
 from mono3d.evaluation.nuscenes import evaluate_detections
 from mono3d.geometry.box_iou import footprints_cam, rotated_nms
-from mono3d.structures import Batch, Boxes3D, Detections, Predictions, to_device
+from mono3d.structures import Batch, Boxes3D, Detections, Inputs, Predictions, to_device
 from mono3d.training.assembly import build_codec, build_preparation
 
 PAIRINGS: tuple[Literal["centers", "matched"], ...] = ("centers", "matched")
@@ -167,10 +168,26 @@ def answer_batch(
     batch: Batch,
 ) -> list[FrameAnswer]:
     """One batch of monocular frames (v = 1) through the network and the decoder."""
-    said: Predictions
-    said = network(batch) if weights is None else functional_call(network, dict(weights), (batch,))
-    boxes, scores = codec.decode(said.responses, batch, top_k=config.evaluation.top_k)
-    depth = codec.depth_at_centers(said.responses, batch)
+
+    def respond(inputs: Inputs) -> Mapping[str, Tensor]:
+        said: Predictions
+        said = (
+            network(inputs)
+            if weights is None
+            else functional_call(network, dict(weights), (inputs,))
+        )
+        return said.responses
+
+    responses = respond(batch)
+    if config.evaluation.flip:
+        responses = mean_with_mirrored(
+            responses,
+            respond(mirror_inputs(batch)),
+            strides=codec.strides,
+            image_size=(batch.images.shape[-2], batch.images.shape[-1]),
+        )
+    boxes, scores = codec.decode(responses, batch, top_k=config.evaluation.top_k)
+    depth = codec.depth_at_centers(responses, batch)
     boxes, scores, depth, batch = to_device((boxes, scores, depth, batch), "cpu")
     return [
         _answer(config, codec, batch, number, boxes.select(torch.tensor(number)), scores, depth)
