@@ -1,6 +1,8 @@
 """Fixtures that several packages share."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +25,12 @@ def stack_environ(stack: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dic
     for name, value in stack.items():
         monkeypatch.setenv(name, value)
     return stack
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with real KITTI, nuScenes and Waymo frames, for tests marked `real_data`."""
+    folder = os.environ.get("MONO3D_REAL_DATA")
+    if not folder:
+        pytest.skip("MONO3D_REAL_DATA is not set: it names a folder with real frames")
+    return Path(folder)

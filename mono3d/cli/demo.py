@@ -21,7 +21,7 @@ from mono3d.services.address import RUNS_URI
 from mono3d.services.stack import running_stack
 from mono3d.training.progress import Progress, ProgressSink
 
-_TRAIN_SCENES, _VAL_SCENES, _SAMPLES = 240, 52, 2
+_TRAIN_SCENES, _VAL_SCENES, _SAMPLES = 480, 52, 2
 _ROWS = {
     "mAP": "nuscenes_map",
     "car AP": "nuscenes_car_ap",
@@ -150,7 +150,7 @@ def _train_and_report(config: RunConfig, directory: Path, clock: StageClock) -> 
             title: {"trained": trained.get(key), "untrained": untrained.get(key)}
             for title, key in _ROWS.items()
         },
-        "held_out_samples": len(held_out.sample_tokens),
+        "held_out_samples": len({held_out.moment_of(i) for i in range(len(held_out))}),
         "images_seen": images,
         "images_per_s": round(images / clock.seconds["training"], 1),
         "run": name,

@@ -55,7 +55,27 @@ class NuScenesData(Section):
     cameras: tuple[str, ...] = NUSCENES_CAMERAS
 
 
-DataConfig = NuScenesData
+KITTI_CLASSES = ("Car", "Pedestrian", "Cyclist")
+
+
+class KittiData(Section):
+    """A folder in KITTI's object format: KITTI itself, synthetic, or one's own."""
+
+    kind: Literal["kitti"] = "kitti"
+    root: str
+    """Folder that holds training/, and testing/ for the split test."""
+    train_split: str = "train"
+    """A list in ImageSets/, an official split, a path to a .txt file of frame names, or `all`."""
+    val_split: str = "val"
+    class_names: tuple[str, ...] = KITTI_CLASSES
+    """Classes to detect, in the order of the network's outputs."""
+    label_map: dict[str, str | None] = {}
+    """Type in the label files → class that it counts as; null ignores it."""
+    mean_dims_hwl: dict[str, tuple[float, float, float]] = {}
+    """Mean height, width and length in metres of classes that the benchmarks do not know."""
+
+
+DataConfig = Annotated[NuScenesData | KittiData, Field(discriminator="kind")]
 
 
 class InputConfig(Section):

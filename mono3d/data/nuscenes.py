@@ -200,11 +200,16 @@ class NuScenesDataset:
         boxes = self._boxes_cam(sample, channels)
         return list(zip(boxes, self._projection(sample, channels), strict=True))
 
+    def moment_of(self, index: int) -> str:
+        """Token of the frame's sample."""
+        sample, _ = self._locate(index)
+        return str(self._index.sample_tokens[sample].decode())
+
     def pose(self, index: int) -> FramePose:
         """Sample and poses of a frame, for the evaluation of what is detected in it."""
         sample, channels = self._locate(index)
         return FramePose(
-            sample_token=self._index.sample_tokens[sample].decode(),
+            sample_token=self.moment_of(index),
             global_from_cam=torch.from_numpy(self._index.global_from_cam[sample, channels]),
             global_from_bev=torch.from_numpy(self._index.global_from_bev[sample].copy()),
         )

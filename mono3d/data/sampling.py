@@ -10,9 +10,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int64
+from torch import Tensor
 
 from mono3d.errors import DataError
-from mono3d.structures import Frame
+from mono3d.structures import Boxes3D, Frame
 
 
 @runtime_checkable
@@ -37,6 +38,14 @@ class FrameDataset(Protocol):
 
     def frame_labels(self, index: int) -> Int64[np.ndarray, " n"]:
         """Classes of the frame's objects, without reading its images."""
+        ...
+
+    def camera_labels(self, index: int) -> list[tuple[Boxes3D, Float[Tensor, "3 4"]]]:
+        """Camera-frame boxes and projection of each camera of a frame, without its images."""
+        ...
+
+    def moment_of(self, index: int) -> str:
+        """Name of the moment that the frame shows; other frames may show it to other cameras."""
         ...
 
 

@@ -18,10 +18,13 @@ from mono3d.config.schema import (
     BackboneConfig,
     ConfiguredBackbone,
     CosineSchedule,
+    DataConfig,
     GmmMiningConfig,
+    KittiData,
     MiningConfig,
     Muon,
     NoMining,
+    NuScenesData,
     OptimiserConfig,
     PretrainedBackbone,
     ResNetBackbone,
@@ -31,6 +34,7 @@ from mono3d.config.schema import (
     StepSchedule,
 )
 from mono3d.data.augment import Augmentation, ColourJitter
+from mono3d.data.kitti import KittiDataset
 from mono3d.data.loaders import BatchLoader, Preparation
 from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares
@@ -66,18 +70,38 @@ _LOSS_TERMS = (
 _AUTOCAST: Mapping[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 
 
-def build_dataset(config: RunConfig, split: Literal["train", "val"]) -> NuScenesDataset:
+def build_dataset(config: RunConfig, split: Literal["train", "val"]) -> FrameDataset:
     """The frames of a split, one camera each."""
     data = config.data
-    return NuScenesDataset(
-        Path(data.root),
-        version=data.version,
-        split=data.train_split if split == "train" else data.val_split,
-        class_names=data.class_names,
-        cameras=data.cameras,
-        with_points=split == "train" and config.model.has_depth_map,
-        blob_root=None if data.blob_root is None else Path(data.blob_root),
-    )
+    name = data.train_split if split == "train" else data.val_split
+    with_points = split == "train" and config.model.has_depth_map
+    match data:
+        case NuScenesData():
+            return NuScenesDataset(
+                Path(data.root),
+                version=data.version,
+                split=name,
+                class_names=data.class_names,
+                cameras=data.cameras,
+                with_points=with_points,
+                blob_root=None if data.blob_root is None else Path(data.blob_root),
+            )
+        case KittiData():
+            return KittiDataset(
+                Path(data.root),
+                split=name,
+                class_names=data.class_names,
+                label_map=data.label_map,
+                with_points=with_points,
+            )
+        case _:
+            assert_never(data)
+
+
+def split_name(data: DataConfig, split: Literal["train", "val"]) -> str:
+    """What a split is called on a run's record."""
+    name = data.train_split if split == "train" else data.val_split
+    return f"{data.version}/{name}" if isinstance(data, NuScenesData) else f"{data.kind}/{name}"
 
 
 def image_size(config: RunConfig) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import torch
 from mono3d.config.load import apply_overrides, parse, parse_override
 from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import evaluation_batches
-from mono3d.data.nuscenes import NuScenesDataset
+from mono3d.data.sampling import FrameDataset
 from mono3d.errors import CheckpointError, ConfigError
 from mono3d.storage.location import exists, is_s3, join, read_bytes
 from mono3d.tracking.tracker import Tracker
@@ -95,7 +95,7 @@ def record_network(location: str | Path, config: RunConfig, tracker: Tracker) ->
     )
 
 
-def example_inputs(config: RunConfig, dataset: NuScenesDataset) -> dict[str, torch.Tensor]:
+def example_inputs(config: RunConfig, dataset: FrameDataset) -> dict[str, torch.Tensor]:
     """First frames of a split as the exported network takes them."""
     preparation = build_preparation(config, build_codec(config), training=False)
     indices = [index % len(dataset) for index in range(EXPORT_EXAMPLES)]

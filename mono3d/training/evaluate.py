@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.distributed as dist
@@ -12,9 +12,10 @@ from torch.func import functional_call
 
 from mono3d.codec.dense import DenseCodec
 from mono3d.codec.mirror import mean_with_mirrored, mirror_inputs
-from mono3d.config.schema import RunConfig
+from mono3d.config.schema import DataConfig, NuScenesData, RunConfig
 from mono3d.data.loaders import evaluation_batches
 from mono3d.data.nuscenes import NuScenesDataset
+from mono3d.data.sampling import FrameDataset
 from mono3d.evaluation.depth_quality import (
     DepthPairs,
     concatenate,
@@ -27,6 +28,9 @@ from mono3d.evaluation.nuscenes import evaluate_detections
 from mono3d.geometry.box_iou import footprints_cam, rotated_nms
 from mono3d.structures import Batch, Boxes3D, Detections, Inputs, Predictions, to_device
 from mono3d.training.assembly import build_codec, build_preparation
+
+if TYPE_CHECKING:
+    from mono3d.evaluation.nuscenes_devkit import NuScenesMetrics
 
 PAIRINGS: tuple[Literal["centers", "matched"], ...] = ("centers", "matched")
 
@@ -64,7 +68,7 @@ def evaluate_split(
     config: RunConfig,
     network: nn.Module,
     weights: Mapping[str, Tensor] | None,
-    dataset: NuScenesDataset,
+    dataset: FrameDataset,
     *,
     max_frames: int | None = None,
 ) -> Evaluation:
@@ -100,36 +104,56 @@ def _from_all_ranks(answers: list[FrameAnswer], world_size: int) -> list[FrameAn
 
 def score(
     config: RunConfig,
-    dataset: NuScenesDataset,
+    dataset: FrameDataset,
     answers: Sequence[FrameAnswer],
     indices: Iterable[int],
 ) -> Evaluation:
-    """Official detection metrics and depth quality of the answers to the given frames."""
-    frame_ids = dataset.frame_ids
-    official = evaluate_detections(
-        {answer.frame_id: answer.detections for answer in answers},
-        {frame_ids[index]: dataset.pose(index) for index in indices},
-        config.data.class_names,
-        root=Path(config.data.root),
-        version=config.data.version,
-    )
-    metrics = dict(official.values)
+    """Official detection metrics, where there are any, and depth quality of the answers.
+
+    Args:
+        config: Of the run.
+        dataset: The split.
+        answers: To the frames at `indices`, in any order.
+        indices: Frames that were asked.
+    """
+    official = _nuscenes_metrics(config.data, dataset, answers, indices)
+    metrics = dict(official.values) if official else {}
     for pairing in PAIRINGS:
         pairs = concatenate(getattr(answer, pairing) for answer in answers)
         metrics |= depth_quality(pairs, config.data.class_names, pairing)
+    at_distances = official.curves if official else {}
     curves = {
         name: PrecisionRecall(
             recall=by_distance[2.0].recall,
             precision=by_distance[2.0].precision,
             average_precision=metrics.get(f"nuscenes_{name}_ap", 0.0),
         )
-        for name, by_distance in official.curves.items()
+        for name, by_distance in at_distances.items()
     }
     return Evaluation(
         metrics=metrics,
         answers=answers,
         curves=curves,
-        thresholds={name: at[2.0].best_threshold for name, at in official.curves.items()},
+        thresholds={name: at[2.0].best_threshold for name, at in at_distances.items()},
+    )
+
+
+def _nuscenes_metrics(
+    data: DataConfig,
+    dataset: FrameDataset,
+    answers: Sequence[FrameAnswer],
+    indices: Iterable[int],
+) -> "NuScenesMetrics | None":
+    """The devkit's metrics of a data set in nuScenes' format; None for others."""
+    if not isinstance(data, NuScenesData) or not isinstance(dataset, NuScenesDataset):
+        return None
+    frame_ids = dataset.frame_ids
+    return evaluate_detections(
+        {answer.frame_id: answer.detections for answer in answers},
+        {frame_ids[index]: dataset.pose(index) for index in indices},
+        data.class_names,
+        root=Path(data.root),
+        version=data.version,
     )
 
 
@@ -137,7 +161,7 @@ def answer_frames(
     config: RunConfig,
     network: nn.Module,
     weights: Mapping[str, Tensor] | None,
-    dataset: NuScenesDataset,
+    dataset: FrameDataset,
     indices: Sequence[int],
 ) -> Iterator[FrameAnswer]:
     """Detections and depth pairs, frame by frame."""

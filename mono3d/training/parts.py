@@ -11,7 +11,6 @@ import torch
 from mono3d.config.load import fingerprint
 from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import BatchLoader
-from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.data.sampling import FrameDataset
 from mono3d.training.assembly import (
     StepRule,
@@ -125,7 +124,7 @@ def run_facts(config: RunConfig, splits: Mapping[str, FrameDataset]) -> RunFacts
 class _Validation:
     """Metrics of the averaged weights on the validation split: all of it at start and end."""
 
-    def __init__(self, config: RunConfig, dataset: NuScenesDataset, figures: Path | None) -> None:
+    def __init__(self, config: RunConfig, dataset: FrameDataset, figures: Path | None) -> None:
         self._config = config
         self._dataset = dataset
         self._figures = figures

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from mono3d.config.schema import RunConfig
-from mono3d.data.nuscenes import NuScenesDataset
+from mono3d.data.sampling import FrameDataset
 from mono3d.evaluation.depth_quality import pair_depths
 from mono3d.evaluation.figures import (
     depth_scatter_figure,
@@ -19,9 +19,12 @@ from mono3d.evaluation.row_baseline import fit_row_baseline, ground_rows
 from mono3d.structures import Detections
 from mono3d.training.evaluate import Evaluation
 
+_DRAWN_SCORE = 0.2
+"""Detections below it are not drawn where no benchmark says which are worth it."""
+
 
 def write_figures(
-    config: RunConfig, dataset: NuScenesDataset, evaluation: Evaluation, folder: Path
+    config: RunConfig, dataset: FrameDataset, evaluation: Evaluation, folder: Path
 ) -> list[Path]:
     """Draw an evaluation: depth error by range, depths, curves, and the fullest frames.
 
@@ -33,10 +36,11 @@ def write_figures(
     figures = {
         "depth_error_by_range": error_by_range_figure(pairs, names, "Depth error by range"),
         "depth_predicted_vs_true": depth_scatter_figure(pairs, names, "Depth at true centres"),
-        "precision_recall": precision_recall_figure(
-            evaluation.curves, "Within 2 m; average precision over 0.5 to 4 m"
-        ),
     }
+    if evaluation.curves:
+        figures["precision_recall"] = precision_recall_figure(
+            evaluation.curves, "Within 2 m; average precision over 0.5 to 4 m"
+        )
     for rank, (index, detections) in enumerate(_frames_to_draw(config, dataset, evaluation)):
         # On the whole image, of which the network may see a small and cropped version.
         figures[f"predictions_{rank}"] = predictions_figure(dataset[index], [detections], names)
@@ -48,7 +52,7 @@ def write_figures(
 
 
 def _frames_to_draw(
-    config: RunConfig, dataset: NuScenesDataset, evaluation: Evaluation
+    config: RunConfig, dataset: FrameDataset, evaluation: Evaluation
 ) -> list[tuple[int, Detections]]:
     """Of the frames with most objects, one of each sample, as many as wanted."""
     number_of = {frame_id: number for number, frame_id in enumerate(dataset.frame_ids)}
@@ -61,19 +65,20 @@ def _frames_to_draw(
     )
     # Weaker detections would hide the picture.
     names = config.data.class_names
-    thresholds = torch.tensor([evaluation.thresholds.get(name, 1.0) for name in names])
+    absent = 1.0 if evaluation.thresholds else _DRAWN_SCORE
+    thresholds = torch.tensor([evaluation.thresholds.get(name, absent) for name in names])
     drawn: dict[str, tuple[int, Detections]] = {}
     for _, index, answer in counts:
         if len(drawn) == config.tracking.max_figures:
             break
         detections = answer.detections
         strong = detections.select(detections.scores >= thresholds[detections.boxes.labels])
-        drawn.setdefault(dataset.pose(index).sample_token, (index, strong))
+        drawn.setdefault(dataset.moment_of(index), (index, strong))
     return list(drawn.values())
 
 
 def row_baseline_abs_rel(
-    train: NuScenesDataset, held_out: NuScenesDataset, num_classes: int, *, max_frames: int = 1000
+    train: FrameDataset, held_out: FrameDataset, num_classes: int, *, max_frames: int = 1000
 ) -> float:
     """Mean relative depth error of what the image row alone gives away, on held-out frames.
 
@@ -87,13 +92,13 @@ def row_baseline_abs_rel(
 
 
 def _rows_and_depths(
-    dataset: NuScenesDataset, max_frames: int
+    dataset: FrameDataset, max_frames: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ground row, true depth and class of every object that holds LiDAR points."""
+    """Ground row, true depth and class of every object not known to hold no LiDAR points."""
     rows, pairs = [], []
     for index in np.linspace(0, len(dataset) - 1, min(max_frames, len(dataset))).astype(int):
         for boxes, projection in dataset.camera_labels(int(index)):
-            learnt = boxes.select((boxes.num_points > 0) & (boxes.centers[:, 2] > 1.0))
+            learnt = boxes.select((boxes.num_points != 0) & (boxes.centers[:, 2] > 1.0))
             rows.append(ground_rows(learnt, projection))
             pairs.append(pair_depths(torch.zeros(len(learnt)), learnt))
     depths = np.concatenate([pair.true_m for pair in pairs])

@@ -11,7 +11,7 @@ from mono3d.config.load import dump_yaml, fingerprint, flatten
 from mono3d.config.schema import RunConfig
 from mono3d.errors import ServiceAwayError
 from mono3d.tracking.tracker import NullTracker, RunIdentity, Tracker
-from mono3d.training.assembly import SPLITS, build_dataset
+from mono3d.training.assembly import SPLITS, build_dataset, split_name
 from mono3d.training.assess import Assessment, record_network
 from mono3d.training.checkpoint import copy_figures, read_metadata
 from mono3d.training.checkpoint_files import verified_copy
@@ -104,9 +104,8 @@ def start_tracker(config: RunConfig, name: str) -> Tracker:
     tracker.log_json({"yaml": dump_yaml(config)}, "config", "recipe.json")
     for context in SPLITS:
         dataset = build_dataset(config, context)
-        split = config.data.train_split if context == "train" else config.data.val_split
         tracker.log_dataset(
-            name=f"{config.data.version}/{split}",
+            name=split_name(config.data, context),
             digest=dataset.fingerprint[:16],
             source=str(Path(config.data.root).resolve()),
             context=context,

@@ -1,0 +1,278 @@
+"""KITTI object folders, and folders in their format, as frames of one camera.
+
+The camera frame is KITTI's rectified one and the projection is P2; the bev frame is the Velodyne's,
+or, in a folder whose calibrations do not know one, the camera's own place with the axes turned.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from mono3d.data.images import read_image
+from mono3d.data.kitti_format import (
+    KittiLabels,
+    read_calibration,
+    read_labels,
+    read_velodyne,
+    visibility_of,
+)
+from mono3d.errors import DataError
+from mono3d.geometry.boxes import yaw_bev_from_cam
+from mono3d.geometry.camera import transform_points
+from mono3d.structures import Boxes3D, Frame
+
+CAMERA = "image_2"
+TYPES = (
+    "Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc",
+)  # fmt: skip
+"""What KITTI labels; DontCare marks regions, not objects."""
+_NUM_TRAINING, _NUM_TESTING = 7481, 7518
+_TURNED_AXES = (
+    (0.0, 0.0, 1.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, -1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0),
+)  # fmt: skip
+"""bev from camera where nothing else is known: forward is z, left is -x, up is -y."""
+
+
+class KittiDataset:
+    """Frames of a KITTI folder. Picklable; its labels are read once, when it is opened."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        split: str,
+        class_names: Sequence[str],
+        label_map: Mapping[str, str | None] | None = None,
+        with_points: bool = False,
+        has_labels: bool = True,
+    ) -> None:
+        """Open a folder.
+
+        Args:
+            root: Holds training/ (and testing/) with image_2/, calib/, label_2/ and velodyne/.
+            split: See `frames_of_split`.
+            class_names: Classes to learn, in the order of their labels. KITTI's other types are
+                dropped.
+            label_map: Type in the files → class that it counts as, or None to ignore it.
+            with_points: Whether to read the Velodyne sweeps.
+            has_labels: False leaves labels out, as if the frames were not annotated; so it is for
+                the testing frames.
+
+        Raises:
+            DataError: If a split, label file or calibration is missing or broken, or a label file
+                holds a type that is neither KITTI's, nor a class, nor mapped.
+        """
+        self._root, self._split = root, split
+        self._ids = frames_of_split(root, split)
+        self._folder = root / _part_of(split)
+        self._class_names = tuple(class_names)
+        self._with_points = with_points
+        self._has_labels = has_labels and self._folder.name != "testing"
+        calibrations = [
+            read_calibration(self._folder / "calib" / f"{name}.txt") for name in self._ids
+        ]
+        self._projections = np.array([c.projection for c in calibrations]).reshape(-1, 3, 4)
+        self._bev_from_cam = np.array(
+            [
+                np.array(_TURNED_AXES)
+                if c.cam_from_velo is None
+                else np.linalg.inv(c.cam_from_velo)
+                for c in calibrations
+            ]
+        ).reshape(-1, 4, 4)
+        self._labels, self._classes = self._read_labels(dict(label_map or {}))
+
+    def _read_labels(
+        self, label_map: dict[str, str | None]
+    ) -> tuple[list[KittiLabels], list[Int64[np.ndarray, " n"]]]:
+        """Label files, and class of each object in them, -1 for what is not learnt."""
+        if not self._has_labels:
+            return [], []
+        unknown = sorted({name for name in label_map.values() if name} - set(self._class_names))
+        if unknown:
+            raise DataError(f"label map: {unknown} are none of the classes {self._class_names}")
+        number = {name: i for i, name in enumerate(self._class_names)}
+        meaning = {name: number.get(name, -1) for name in (*TYPES, *self._class_names)}
+        meaning |= {name: -1 if to is None else number[to] for name, to in label_map.items()}
+        paths = [self._folder / "label_2" / f"{name}.txt" for name in self._ids]
+        labels = [read_labels(path) for path in paths]
+        for path, found in zip(paths, labels, strict=True):
+            strange = next((name for name in found.types if name not in meaning), None)
+            if strange is not None:
+                raise DataError(
+                    f"{path}: type {strange} is neither KITTI's nor one of the classes "
+                    f"{self._class_names}; map it to one of them, or to null to ignore it"
+                )
+        classes = [np.array([meaning[n] for n in found.types], np.int64) for found in labels]
+        return labels, classes
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes in the order of their labels."""
+        return self._class_names
+
+    @property
+    def frame_ids(self) -> list[str]:
+        """Names of all frames, in order: those of their files."""
+        return list(self._ids)
+
+    def __getitem__(self, index: int) -> Frame:
+        """Read one frame.
+
+        Raises:
+            DataError: If the image or the sweep is missing, cut short or corrupt.
+            IndexError: Past the end.
+        """
+        name = self._ids[index]
+        image = read_image(self._image_path(name))
+        pose = torch.from_numpy(self._bev_from_cam[index]).float()
+        boxes_cam, boxes_bev = None, None
+        if self._has_labels:
+            boxes = self._boxes(index)
+            boxes_cam, boxes_bev = (boxes,), _in_bev(boxes, pose)
+        return Frame(
+            frame_id=name,
+            camera_names=(CAMERA,),
+            images=torch.from_numpy(image).permute(2, 0, 1)[None],
+            projection=self._projection(index)[None],
+            bev_from_cam=pose[None],
+            boxes_cam=boxes_cam,
+            boxes_bev=boxes_bev,
+            points=self._points(name) if self._with_points else None,
+        )
+
+    def frame_labels(self, index: int) -> Int64[np.ndarray, " objects"]:
+        """Classes of the frame's objects, without reading its image."""
+        if not self._has_labels:
+            return np.zeros(0, dtype=np.int64)
+        classes = self._classes[index]
+        return classes[classes >= 0]
+
+    def camera_labels(self, index: int) -> list[tuple[Boxes3D, Float[Tensor, "3 4"]]]:
+        """Camera-frame boxes and projection of the frame's camera, without its image."""
+        boxes = self._boxes(index) if self._has_labels else Boxes3D.empty()
+        return [(boxes, self._projection(index))]
+
+    def moment_of(self, index: int) -> str:
+        """Every frame is a moment of its own."""
+        return self._ids[index]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over names, labels and calibrations of these frames; pixels are not read."""
+        digest = hashlib.sha256()
+        settings = [self._class_names, self._ids, self._with_points, self._has_labels]
+        digest.update(json.dumps(settings).encode())
+        for column in (self._projections, self._bev_from_cam):
+            digest.update((column.round(9) + 0.0).tobytes())
+        for labels, classes in zip(self._labels, self._classes, strict=True):
+            digest.update(classes.tobytes())
+            for values in (labels.dims_hwl, labels.centers, labels.yaw, labels.occluded):
+                digest.update((values.round(6) + 0).tobytes())
+        return digest.hexdigest()
+
+    def _image_path(self, name: str) -> Path:
+        """PNG as KITTI has it, or JPEG."""
+        paths = [self._folder / "image_2" / f"{name}{ending}" for ending in (".png", ".jpg")]
+        return next((path for path in paths if path.exists()), paths[0])
+
+    def _projection(self, index: int) -> Float[Tensor, "3 4"]:
+        return torch.from_numpy(self._projections[index]).float()
+
+    def _boxes(self, index: int) -> Boxes3D:
+        labels, classes = self._labels[index], self._classes[index]
+        rows = np.flatnonzero(classes >= 0)
+        count = len(rows)
+        integers = torch.full((count,), -1)
+        return Boxes3D(
+            centers=torch.from_numpy(labels.centers[rows]).float(),
+            dims_hwl=torch.from_numpy(labels.dims_hwl[rows]).float(),
+            yaw=torch.from_numpy(labels.yaw[rows]).float(),
+            labels=torch.from_numpy(classes[rows]),
+            velocity=torch.full((count, 2), torch.nan),
+            attributes=integers,
+            object_ids=torch.from_numpy(rows),
+            num_points=integers,
+            visibility=torch.from_numpy(visibility_of(labels.occluded[rows])).float(),
+            valid=torch.ones(count, dtype=torch.bool),
+        )
+
+    def _points(self, name: str) -> Float[Tensor, "n 4"]:
+        points = read_velodyne(self._folder / "velodyne" / f"{name}.bin")
+        # Columns one after the other: products with few rows read them that way fastest.
+        return torch.from_numpy(np.ascontiguousarray(points.T)).T
+
+
+def _in_bev(boxes: Boxes3D, bev_from_cam: Float[Tensor, "4 4"]) -> Boxes3D:
+    return Boxes3D(
+        centers=transform_points(boxes.centers, bev_from_cam),
+        dims_hwl=boxes.dims_hwl,
+        yaw=yaw_bev_from_cam(boxes.yaw, bev_from_cam),
+        labels=boxes.labels,
+        velocity=boxes.velocity,
+        attributes=boxes.attributes,
+        object_ids=boxes.object_ids,
+        num_points=boxes.num_points,
+        visibility=boxes.visibility,
+        valid=boxes.valid,
+    )
+
+
+def frames_of_split(root: Path, split: str) -> list[str]:
+    """Names of the frames of a split.
+
+    Args:
+        root: KITTI folder.
+        split: `all` for every labelled image; a path to a .txt file with a name a line; or a name:
+            that of a list in root/ImageSets, else one of the official train, val, trainval, test.
+
+    Raises:
+        DataError: If there is no such split, or it is empty.
+    """
+    if split == "all":
+        folder = root / "training" / "image_2"
+        names = sorted(path.stem for path in folder.glob("*") if path.suffix in {".png", ".jpg"})
+        if not names:
+            raise DataError(f"{folder}: no images, so this is no KITTI folder")
+        return names
+    path = Path(split) if split.endswith(".txt") else root / "ImageSets" / f"{split}.txt"
+    if path.exists():
+        names = path.read_text().split()
+        if not names:
+            raise DataError(f"{path}: names no frame")
+        return names
+    official = _official_split(split)
+    if official is None:
+        raise DataError(
+            f"split {split}: neither {path} nor one of the official train, val, trainval and test"
+        )
+    return official
+
+
+def _official_split(split: str) -> list[str] | None:
+    """Chen et al.'s halves of the training frames (3DOP, NIPS 2015), and KITTI's own parts."""
+    if split == "test":
+        return [f"{number:06d}" for number in range(_NUM_TESTING)]
+    everything = [f"{number:06d}" for number in range(_NUM_TRAINING)]
+    if split == "trainval":
+        return everything
+    if split not in {"train", "val"}:
+        return None
+    lists = resources.files("mono3d.data") / "kitti_train.txt"
+    train = set(lists.read_text().split())
+    return [name for name in everything if (name in train) == (split == "train")]
+
+
+def _part_of(split: str) -> str:
+    return "testing" if split == "test" else "training"
