@@ -3,7 +3,7 @@
 A choice is a union tagged by `kind`. Documentation stands under each field; units are in names.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
@@ -24,12 +24,17 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _default_kinds(cls, values: Any) -> Any:
-        """A choice without `kind` is of its default kind: `optim.lr=3e-4` needs no more."""
+        """A choice without `kind` is of its default kind: `optim.lr=3e-4` needs no more.
+
+        Where there is no default, as for the data, it is the first kind.
+        """
         if not isinstance(values, dict):
             return values
         filled = dict(values)
         for name, field in cls.model_fields.items():
             kind = getattr(field.default, "kind", None)
+            if kind is None and field.discriminator == "kind":
+                kind = get_args(field.annotation)[0].model_fields["kind"].default
             if kind is not None and isinstance(values.get(name), dict):
                 filled[name] = {"kind": kind, **values[name]}
         return filled
@@ -415,4 +420,9 @@ class RunConfig(Section):
             raise ValueError("loss.depth_loss=laplace needs model.has_uncertainty=true")
         if self.model.has_uncertainty and self.loss.depth_loss != "laplace":
             raise ValueError("model.has_uncertainty=true needs loss.depth_loss=laplace")
+        if self.data.kind != "nuscenes" and self.checkpoint.metric.startswith("val/nuscenes_"):
+            raise ValueError(
+                f"checkpoint.metric={self.checkpoint.metric} is not measured with "
+                f"data.kind={self.data.kind}; val/centers_depth_abs_rel with mode=min is"
+            )
         return self

@@ -8,23 +8,15 @@ from jaxtyping import Int64
 
 from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares, epoch_order
 from mono3d.errors import DataError
-from mono3d.structures import Frame
 from tests.support.frames import FramesInMemory
 
 
-class Labelled:
+class Labelled(FramesInMemory):
     """A data set of which only the labels are asked for."""
 
     def __init__(self, labels: list[list[int]]) -> None:
+        super().__init__(len(labels))
         self._labels = labels
-        self.frame_ids = [str(i) for i in range(len(labels))]
-        self.fingerprint = ""
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, index: int) -> Frame:
-        raise NotImplementedError
 
     def frame_labels(self, index: int) -> Int64[np.ndarray, " n"]:
         return np.array(self._labels[index], dtype=np.int64)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mono3d.codec.dense import DenseCodec
@@ -52,6 +52,12 @@ class FramesInMemory:
     def frame_labels(self, index: int) -> Int64[np.ndarray, " n"]:
         labels: Int64[np.ndarray, " n"] = _boxes(index).labels.numpy()
         return labels
+
+    def camera_labels(self, index: int) -> list[tuple[Boxes3D, Float[Tensor, "3 4"]]]:
+        return [(_boxes(index), self[index].projection[0])]
+
+    def moment_of(self, index: int) -> str:
+        return self.frame_ids[index]
 
 
 def _boxes(index: int) -> Boxes3D:
