@@ -2,14 +2,19 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from mono3d.cli.rendering import render
 from mono3d.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mono3d.data.kitti import KittiDataset
+    from mono3d.data.nuscenes import NuScenesDataset
 
 app = typer.Typer(no_args_is_help=True, help="Make a synthetic data set, or look at one.")
 
@@ -48,23 +53,87 @@ def synth(
         typer.echo(f"  {split}: {count} samples, {6 * count} images")
 
 
+RootArgument = Annotated[Path, typer.Argument(help="A nuScenes folder, or one in KITTI's format.")]
+VersionOption = Annotated[str, typer.Option(help="Folder of a nuScenes folder's tables.")]
+SplitOption = Annotated[str, typer.Option(help="A split, `all`, or a .txt file of names.")]
+ClassesOption = Annotated[
+    list[str] | None,
+    typer.Option("--class", help="Class to look for, once for each. Default: the benchmark's."),
+]
+
+
 @app.command()
 def info(
-    root: Annotated[Path, typer.Argument(help="A nuScenes folder.")],
-    version: Annotated[str, typer.Option(help="Folder of its tables.")] = "v1.0-trainval",
-    split: Annotated[str, typer.Option(help="A split, `all`, or a .txt file of scenes.")] = "all",
+    root: RootArgument,
+    version: VersionOption = "v1.0-trainval",
+    split: SplitOption = "all",
+    classes: ClassesOption = None,
 ) -> None:
-    """Count scenes, samples, images and objects of a split, by class."""
+    """Count frames and objects of a split, by class."""
+    from mono3d.data.kitti import KittiDataset
+
+    dataset = _open(root, version, split, classes, with_points=False)
+    summary = dataset.describe()
+    table = Table("class", "objects", title=str(root))
+    for name, count in summary.objects.items():
+        table.add_row(name, str(count))
+    Console().print(table)
+    if isinstance(dataset, KittiDataset):
+        others = {k: n for k, n in dataset.describe().types.items() if k not in summary.objects}
+        typer.echo(f"images {len(dataset)}" + (f", other labels {others}" if others else ""))
+    else:
+        counts = dataset.describe()
+        typer.echo(f"scenes {counts.scenes}, samples {counts.samples}, images {counts.frames}")
+    typer.echo(f"fingerprint {dataset.fingerprint[:16]}")
+
+
+@app.command()
+def verify(
+    root: RootArgument,
+    version: VersionOption = "v1.0-trainval",
+    split: SplitOption = "all",
+    classes: ClassesOption = None,
+    points: Annotated[
+        bool, typer.Option("--points", help="Read the LiDAR sweeps too; each frame needs one.")
+    ] = False,
+) -> None:
+    """Read every frame as training would, and say what is broken or odd.
+
+    Exit code 2 if a frame cannot be used; what is only odd is said and changes nothing.
+    """
+    from mono3d.data.verify import verify_frame
+
+    dataset = _open(root, version, split, classes, with_points=points)
+    console, errors, notes = Console(stderr=True), 0, 0
+    for index in track(range(len(dataset)), "reading frames", console=console, transient=True):
+        for finding in verify_frame(dataset, index):
+            errors, notes = errors + finding.is_error, notes + (not finding.is_error)
+            kind = "broken" if finding.is_error else "odd"
+            typer.echo(f"{kind:<6} {finding.frame_id}: {finding.text}")
+    typer.echo(f"{len(dataset)} frames read: {errors} broken, {notes} odd")
+    if errors:
+        raise typer.Exit(2)
+
+
+def _open(
+    root: Path, version: str, split: str, classes: list[str] | None, *, with_points: bool
+) -> "KittiDataset | NuScenesDataset":
+    """KITTI's format where there is a training/ or testing/ folder, else nuScenes'."""
     from mono3d.codec.nuscenes_names import DETECTION_CLASSES
+    from mono3d.config.schema import KITTI_CLASSES
+    from mono3d.data.kitti import KittiDataset
     from mono3d.data.nuscenes import NuScenesDataset
 
     if not root.is_dir():
         raise ConfigError(f"{root}: no such folder")
-    dataset = NuScenesDataset(root, version=version, split=split, class_names=DETECTION_CLASSES)
-    summary = dataset.describe()
-    table = Table("class", "objects", title=f"{root} {version} {split}")
-    for name, count in summary.objects.items():
-        table.add_row(name, str(count))
-    Console().print(table)
-    typer.echo(f"scenes {summary.scenes}, samples {summary.samples}, images {summary.frames}")
-    typer.echo(f"fingerprint {dataset.fingerprint[:16]}")
+    if any((root / part).is_dir() for part in ("training", "testing")):
+        return KittiDataset(
+            root, split=split, class_names=classes or KITTI_CLASSES, with_points=with_points
+        )
+    return NuScenesDataset(
+        root,
+        version=version,
+        split=split,
+        class_names=classes or DETECTION_CLASSES,
+        with_points=with_points,
+    )

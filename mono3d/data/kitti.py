@@ -7,13 +7,14 @@ or, in a folder whose calibrations do not know one, the camera's own place with 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from mono3d.data.images import read_image
@@ -39,6 +40,17 @@ _TURNED_AXES = (
     (0.0, 0.0, 1.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, -1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0),
 )  # fmt: skip
 """bev from camera where nothing else is known: forward is z, left is -x, up is -y."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KittiSummary:
+    """What a data set holds."""
+
+    frames: int
+    objects: Mapping[str, int]
+    """By class."""
+    types: Mapping[str, int]
+    """By type in the label files, whether learnt or not."""
 
 
 class KittiDataset:
@@ -163,6 +175,23 @@ class KittiDataset:
         """Camera-frame boxes and projection of the frame's camera, without its image."""
         boxes = self._boxes(index) if self._has_labels else Boxes3D.empty()
         return [(boxes, self._projection(index))]
+
+    def rectangles_px(self, index: int) -> Float64[np.ndarray, "n 4"]:
+        """Left, top, right and bottom of all the frame's objects, learnt or not, as labelled."""
+        return self._labels[index].boxes_px if self._has_labels else np.zeros((0, 4))
+
+    def describe(self) -> KittiSummary:
+        """Counts of frames and objects."""
+        learnt = [classes[classes >= 0] for classes in self._classes]
+        counts = np.bincount(
+            np.concatenate([*learnt, np.zeros(0, np.int64)]), minlength=len(self._class_names)
+        )
+        types = [name for labels in self._labels for name in labels.types]
+        return KittiSummary(
+            frames=len(self),
+            objects=dict(zip(self._class_names, counts.tolist(), strict=True)),
+            types={name: types.count(name) for name in sorted(set(types))},
+        )
 
     def moment_of(self, index: int) -> str:
         """Every frame is a moment of its own."""

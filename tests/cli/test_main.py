@@ -8,6 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from mono3d.cli.main import app, main
+from tests.support.kitti_folder import write_kitti
 from tests.support.nuscenes_tables import VERSION, write_tables
 
 RUNNER = CliRunner()
@@ -52,6 +53,34 @@ def test_dry_run_prints_a_recipe_that_resolves_to_itself(tmp_path: Path) -> None
     again = tmp_path / "again.yaml"
     again.write_text(printed)
     assert RUNNER.invoke(app, ["train", str(again), "--dry-run"]).stdout == printed
+
+
+def test_data_verify_reads_a_kitti_folder(tmp_path: Path) -> None:
+    root = write_kitti(tmp_path / "kitti")
+    result = RUNNER.invoke(app, ["data", "verify", str(root), "--points"])
+    assert result.exit_code == 0
+    assert "3 frames read: 0 broken, 0 odd" in result.stdout
+    image = root / "training" / "image_2" / "000001.png"
+    image.write_bytes(image.read_bytes()[:5000])
+    label = root / "training" / "label_2" / "000000.txt"
+    label.write_text(label.read_text().replace("810.73", "1310.73"))
+    result = RUNNER.invoke(app, ["data", "verify", str(root)])
+    assert result.exit_code == 2
+    assert "odd    000000: 1 of 2 labelled rectangles leave the 1242x375 image, by up to 69 px" in (
+        result.stdout
+    )
+    assert "broken 000001: " in result.stdout
+    assert "image is cut short" in result.stdout
+    assert "3 frames read: 1 broken, 1 odd" in result.stdout
+
+
+def test_data_info_counts_kittis_types(tmp_path: Path) -> None:
+    root = write_kitti(tmp_path / "kitti")
+    said = RUNNER.invoke(app, ["data", "info", str(root), "--split", "train"]).stdout
+    assert "Pedestrian" in said
+    assert "images 2, other labels {'Van': 1}" in said
+    said = RUNNER.invoke(app, ["data", "info", str(root), "--class", "Van"]).stdout
+    assert "other labels {'Car': 1, 'Pedestrian': 1}" in said
 
 
 def test_data_info_counts_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
