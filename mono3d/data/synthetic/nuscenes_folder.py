@@ -23,7 +23,7 @@ TRAIN_SPLIT = "synth_train"
 VAL_SPLIT = "synth_val"
 RECORD_NAME = "synthetic.json"
 """Says with what settings a folder was made; written last."""
-_GENERATOR = 2
+_GENERATOR = 3
 """Raised when the same settings give another data set."""
 _PROMISED = 2
 
