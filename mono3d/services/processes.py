@@ -54,7 +54,12 @@ def running(mark: str) -> list[int]:
     """Ids of the living processes of this user that carry the mark, in ascending order."""
     import psutil
 
-    return [process.pid for process in psutil.process_iter() if _carries(process, mark)]
+    marked = {process.pid for process in psutil.process_iter() if _carries(process, mark)}
+    # On a busy machine a child's environment can be read as empty until its exec is through.
+    child = _children.get(mark)
+    if child is not None and child.poll() is None:
+        marked.add(child.pid)
+    return sorted(marked)
 
 
 def _carries(process: Any, mark: str) -> bool:

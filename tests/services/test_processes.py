@@ -58,6 +58,18 @@ def test_server_that_ignores_sigterm_is_killed(mark: str) -> None:
     assert processes.running(mark) == []
 
 
+def test_own_child_counts_before_its_environment_can_be_read(
+    mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a busy machine, where exec takes its time after Popen has returned."""
+    monkeypatch.setattr(processes, "_carries", lambda process, mark: False)
+    _spawn(mark, prelude="subprocess.Popen = lambda *_: None")
+    (pid,) = processes.running(mark)
+    assert processes.end(mark, grace_s=0.0)
+    assert not psutil.pid_exists(pid)
+    assert processes.running(mark) == []
+
+
 def test_server_has_a_session_of_its_own(mark: str) -> None:
     _spawn(mark)
     assert all(os.getsid(pid) != os.getsid(0) for pid in processes.running(mark))
