@@ -24,7 +24,7 @@ def synth(
     root: Annotated[Path, typer.Argument(help="Folder to write; must not hold another data set.")],
     width: Annotated[int, typer.Option(min=64, help="Of the images, pixels.")] = 800,
     height: Annotated[int, typer.Option(min=36, help="Of the images, pixels.")] = 448,
-    train_scenes: Annotated[int, typer.Option(min=1, help="Scenes of split synth_train.")] = 480,
+    train_scenes: Annotated[int, typer.Option(min=1, help="Scenes of split synth_train.")] = 240,
     val_scenes: Annotated[int, typer.Option(min=1, help="Scenes of split synth_val.")] = 52,
     samples: Annotated[int, typer.Option(min=1, help="Samples of six images a scene.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Decides every byte.")] = 0,

@@ -21,7 +21,7 @@ from mono3d.services.address import RUNS_URI
 from mono3d.services.stack import running_stack
 from mono3d.training.progress import Progress, ProgressSink
 
-_TRAIN_SCENES, _VAL_SCENES, _SAMPLES = 480, 52, 2
+_TRAIN_SCENES, _VAL_SCENES, _SAMPLES = 240, 52, 2
 _ROWS = {
     "mAP": "nuscenes_map",
     "car AP": "nuscenes_car_ap",
