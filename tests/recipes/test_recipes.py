@@ -9,9 +9,15 @@ from mono3d.config.load import load_recipe, recipe_names
 from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 from mono3d.training.loop import train_step
 from mono3d.training.parts import Place, build_parts
+from tests.support.kitti_folder import write_kitti
 
+SPLITS = {
+    "nuscenes": (
+        "data.version=v1.0-synth", "data.train_split=synth_train", "data.val_split=synth_val",
+    ),
+    "kitti": ("data.train_split=train", "data.val_split=val"),
+}  # fmt: skip
 SHRUNK = (
-    "data.version=v1.0-synth", "data.train_split=synth_train", "data.val_split=synth_val",
     "input.image_height_px=64", "input.image_width_px=128", "input.loader_processes=0",
     "model.backbone.kind=resnet", "model.backbone.width=8", "model.channels=8",
     "model.tower_depth=1", "train.batch_size=1", "train.precision=float32",
@@ -19,12 +25,16 @@ SHRUNK = (
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("world") / "data"
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small folder of each kind of data."""
+    folder = tmp_path_factory.mktemp("data")
     config = SyntheticConfig(
         image_size=(128, 72), train_scenes=1, val_scenes=1, samples_per_scene=1, seed=3
     )
-    return write_nuscenes(root, config, num_processes=1).root
+    return {
+        "nuscenes": write_nuscenes(folder / "nuscenes", config, num_processes=1).root,
+        "kitti": write_kitti(folder / "kitti"),
+    }
 
 
 @pytest.mark.parametrize("recipe", recipe_names())
@@ -34,8 +44,9 @@ def test_recipe_resolves(recipe: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", recipe_names())
-def test_recipe_trains_two_steps(recipe: str, world: Path) -> None:
-    config = load_recipe(recipe, [f"data.root={world}", *SHRUNK])
+def test_recipe_trains_two_steps(recipe: str, roots: dict[str, Path]) -> None:
+    kind = load_recipe(recipe).data.kind
+    config = load_recipe(recipe, [f"data.root={roots[kind]}", *SPLITS[kind], *SHRUNK])
     parts = build_parts(config, Place())
     batches = parts.loader.epoch(0)
     before = [p.clone() for p in parts.state.module.parameters()]

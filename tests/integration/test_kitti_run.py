@@ -1,0 +1,34 @@
+"""A run on a folder in KITTI's format, from its files to its pictures, in one process."""
+
+from pathlib import Path
+
+import pytest
+
+from mono3d.config.load import load_recipe
+from mono3d.training.assess import assess_checkpoint
+from mono3d.training.local import train_locally
+from tests.support.kitti_folder import write_kitti
+
+
+@pytest.mark.slow
+def test_a_kitti_folder_trains_and_is_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = write_kitti(tmp_path / "kitti")
+    shrunk = (
+        "train.epochs=2", "evaluation.every_epochs=2", "input.image_height_px=64",
+        "input.image_width_px=192", "model.backbone.width=8", "model.channels=8",
+        "model.has_depth_map=true", "train.batch_size=1", "evaluation.flip=true",
+    )  # fmt: skip
+    config = load_recipe("kitti_overfit", [f"data.root={root}", *shrunk])
+    result = train_locally(config, name="small")
+    error = result.metrics["val/centers_depth_abs_rel"]
+    assert 0 < error < 5
+    assert not any("nuscenes" in name for name in result.metrics)
+    assessment = assess_checkpoint(result.best_checkpoint, [], tmp_path / "report")
+    assert assessment.metrics["centers_depth_abs_rel"] == pytest.approx(error)
+    drawn = {path.name for path in assessment.figures}
+    assert {"depth_error_by_range.png", "depth_predicted_vs_true.png"} <= drawn
+    # No benchmark says how precise these detections are.
+    assert "precision_recall.png" not in drawn
