@@ -90,10 +90,7 @@ def match_in_image(
     projection: Float[Tensor, "3 4"],
     image_size: tuple[int, int],
 ) -> DepthPairs:
-    """Pairs of one image: each labelled object with the detection that marks it.
-
-    Detections choose in the order of their scores. Each takes, of the free objects of its class
-    whose projected centre is at most MAX_CENTER_OFFSET of their 2D size away, the nearest.
+    """Depths of one image: each labelled object's and that of the detection that marks it.
 
     Args:
         detections: In the camera frame of this image.
@@ -104,19 +101,36 @@ def match_in_image(
     Returns:
         One row an object; those that no detection marks have a predicted depth of NaN.
     """
+    detection, label = pairs_in_image(detections, truth, projection, image_size)
+    predicted_m = torch.full_like(truth.yaw, torch.nan)
+    predicted_m[label] = detections.boxes.centers[detection, 2]
+    return pair_depths(predicted_m, truth)
+
+
+def pairs_in_image(
+    detections: Detections,
+    truth: Boxes3D,
+    projection: Float[Tensor, "3 4"],
+    image_size: tuple[int, int],
+    *,
+    across_classes: bool = False,
+) -> tuple[Int64[NDArray[Any], " k"], Int64[NDArray[Any], " k"]]:
+    """Detections and the labelled objects that they mark, one to one, as two lists of numbers.
+
+    Detections choose in the order of their scores. Each takes, of the free objects of its class
+    (or of any, `across_classes`) whose projected centre is at most MAX_CENTER_OFFSET of their 2D
+    size away, the nearest.
+    """
     found = detections.boxes.centers
     offset = _center_offset(found, truth, projection, image_size)
     same_class = detections.boxes.labels[:, None] == truth.labels[None]
     is_usable = (found[:, 2] >= MIN_DEPTH_M)[:, None] & truth.valid[None]
-    candidate = same_class & is_usable & (offset <= MAX_CENTER_OFFSET)
+    candidate = (same_class | across_classes) & is_usable & (offset <= MAX_CENTER_OFFSET)
     detection, label = (index.cpu().numpy() for index in candidate.nonzero(as_tuple=True))
     pair_offset = offset[candidate].cpu().numpy()
     score = detections.scores[detection].cpu().numpy()
     order = np.lexsort((label, pair_offset, detection, -score))
-    detection, label = _greedy_pairs(detection[order], label[order])
-    predicted_m = torch.full_like(truth.yaw, torch.nan)
-    predicted_m[label] = found[detection, 2]
-    return pair_depths(predicted_m, truth)
+    return _greedy_pairs(detection[order], label[order])
 
 
 def depth_quality(

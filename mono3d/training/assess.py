@@ -3,16 +3,17 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from mono3d.config.load import apply_overrides, parse, parse_override
-from mono3d.config.schema import RunConfig
+from mono3d.config.schema import NuScenesData, RunConfig
 from mono3d.data.loaders import evaluation_batches
 from mono3d.data.sampling import FrameDataset
 from mono3d.errors import CheckpointError, ConfigError
+from mono3d.evaluation.oracle import Quantity
 from mono3d.storage.location import exists, is_s3, join, read_bytes
 from mono3d.tracking.tracker import Tracker
 from mono3d.training.assembly import (
@@ -22,7 +23,7 @@ from mono3d.training.assembly import (
     build_preparation,
 )
 from mono3d.training.checkpoint import load_student, read_metadata
-from mono3d.training.evaluate import evaluate_split
+from mono3d.training.evaluate import evaluate_split, oracle_scores
 from mono3d.training.export import ExportedDetector
 from mono3d.training.report import write_figures
 
@@ -37,6 +38,8 @@ class Assessment:
 
     metrics: Mapping[str, float]
     figures: Sequence[Path]
+    oracles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Metrics with a quantity replaced by the truth, by quantity."""
 
 
 def resolve_checkpoint(text: str) -> str:
@@ -62,24 +65,41 @@ def resolve_checkpoint(text: str) -> str:
     return run.checkpoint_uri
 
 
-def assess_checkpoint(location: str, overrides: Sequence[str], output: Path | None) -> Assessment:
+def assess_checkpoint(
+    location: str,
+    overrides: Sequence[str],
+    output: Path | None,
+    oracles: Sequence[Quantity] = (),
+) -> Assessment:
     """Measure a checkpoint's averaged weights on its validation split.
 
     Args:
         location: Folder or s3:// URI.
         overrides: PATH=VALUE changes to the checkpoint's config, for other data.
         output: Folder for figures; None draws none.
+        oracles: Quantities to replace by the truth, one after the other.
+
+    Raises:
+        ConfigError: Oracles are wanted of data without official detection metrics.
     """
     metadata = read_metadata(location)
     tree = apply_overrides(metadata.config, map(parse_override, overrides))
     config = parse(tree, source=location)
+    if oracles and not isinstance(config.data, NuScenesData):
+        raise ConfigError(
+            f"--oracle: data.kind={config.data.kind} has no detection metrics to compare"
+        )
     network = build_model(config)
     load_student(location, network)
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     dataset = build_dataset(config, "val")
     evaluation = evaluate_split(config, network, None, dataset)
     figures = [] if output is None else write_figures(config, dataset, evaluation, output)
-    return Assessment(metrics=evaluation.metrics, figures=figures)
+    return Assessment(
+        metrics=evaluation.metrics,
+        figures=figures,
+        oracles=oracle_scores(config, dataset, evaluation, oracles),
+    )
 
 
 def record_network(location: str | Path, config: RunConfig, tracker: Tracker) -> None:

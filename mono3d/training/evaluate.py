@@ -1,7 +1,7 @@
 """A network over a split: detections, depth pairs and official metrics, on one rank or many."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,6 +25,7 @@ from mono3d.evaluation.depth_quality import (
 )
 from mono3d.evaluation.figures import PrecisionRecall
 from mono3d.evaluation.nuscenes import evaluate_detections
+from mono3d.evaluation.oracle import Quantity, with_truth
 from mono3d.geometry.box_iou import footprints_cam, rotated_nms
 from mono3d.structures import Batch, Boxes3D, Detections, Inputs, Predictions, to_device
 from mono3d.training.assembly import build_codec, build_preparation
@@ -136,6 +137,43 @@ def score(
         curves=curves,
         thresholds={name: at[2.0].best_threshold for name, at in at_distances.items()},
     )
+
+
+def oracle_scores(
+    config: RunConfig, dataset: FrameDataset, evaluation: Evaluation, quantities: Sequence[Quantity]
+) -> dict[str, Mapping[str, float]]:
+    """Metrics of an evaluation with each quantity, and with all of them, replaced by the truth.
+
+    Args:
+        config: Of the run.
+        dataset: The split that was evaluated, from its first frame on.
+        evaluation: Of the network as it is.
+        quantities: What to replace.
+
+    Returns:
+        By quantity; `all` comes last where there are several.
+    """
+    number_of = {frame_id: number for number, frame_id in enumerate(dataset.frame_ids)}
+    numbers = [number_of[answer.frame_id] for answer in evaluation.answers]
+    views = [(*dataset.camera_labels(n)[0], dataset[n].images.shape[-2:]) for n in numbers]
+    wanted: dict[str, Sequence[Quantity]] = {name: (name,) for name in quantities}
+    if len(quantities) > 1:
+        wanted["all"] = quantities
+    scores: dict[str, Mapping[str, float]] = {}
+    for name, replaced in wanted.items():
+        answers = [
+            replace(
+                answer,
+                detections=with_truth(
+                    answer.detections, truth, projection, (height, width), replaced
+                ),
+            )
+            for answer, (truth, projection, (height, width)) in zip(
+                evaluation.answers, views, strict=True
+            )
+        ]
+        scores[name] = score(config, dataset, answers, range(len(answers))).metrics
+    return scores
 
 
 def _nuscenes_metrics(
