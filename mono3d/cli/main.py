@@ -9,6 +9,7 @@ from mono3d.cli import data, services
 from mono3d.cli.demo import demo
 from mono3d.cli.doctor import doctor
 from mono3d.cli.evaluate import evaluate
+from mono3d.cli.predict import predict
 from mono3d.cli.train import train
 from mono3d.errors import Mono3dError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command(rich_help_panel="Runs")(train)
 app.command(rich_help_panel="Runs")(evaluate)
+app.command(rich_help_panel="Runs")(predict)
 app.command(rich_help_panel="Runs")(demo)
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.add_typer(services.app, name="services", rich_help_panel="This machine")

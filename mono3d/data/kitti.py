@@ -27,7 +27,7 @@ from mono3d.data.kitti_format import (
 )
 from mono3d.errors import DataError
 from mono3d.geometry.boxes import yaw_bev_from_cam
-from mono3d.geometry.camera import transform_points
+from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM, transform_points
 from mono3d.structures import Boxes3D, Frame
 
 CAMERA = "image_2"
@@ -36,10 +36,6 @@ TYPES = (
 )  # fmt: skip
 """What KITTI labels; DontCare marks regions, not objects."""
 _NUM_TRAINING, _NUM_TESTING = 7481, 7518
-_TURNED_AXES = (
-    (0.0, 0.0, 1.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, -1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0),
-)  # fmt: skip
-"""bev from camera where nothing else is known: forward is z, left is -x, up is -y."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +90,7 @@ class KittiDataset:
         self._projections = np.array([c.projection for c in calibrations]).reshape(-1, 3, 4)
         self._bev_from_cam = np.array(
             [
-                np.array(_TURNED_AXES)
+                np.array(BEV_FROM_LEVEL_CAM)
                 if c.cam_from_velo is None
                 else np.linalg.inv(c.cam_from_velo)
                 for c in calibrations

@@ -1,4 +1,4 @@
-"""KITTI object files: labels, calibrations and Velodyne sweeps, read strictly.
+"""KITTI object files: labels, calibrations and sweeps, read strictly; and results, written.
 
 A label's location is the centre of the box's bottom face in the rectified camera frame; ours is the
 geometric centre. Everything else (dims as height, width, length; rotation_y) is the same.
@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float64, Int64
+from torch import Tensor
 
 from mono3d.data.images import read_bytes
 from mono3d.errors import DataError
+from mono3d.geometry.angles import alpha_from_yaw
+from mono3d.geometry.boxes import corners_cam, hull_2d
+from mono3d.structures import Detections
 
 DONT_CARE = "DontCare"
 _LABEL_COLUMNS = 15
@@ -184,6 +189,42 @@ def read_velodyne(path: Path) -> Float[np.ndarray, "n 4"]:
     if not np.isfinite(points).all():
         raise DataError(f"{path}: a point is not finite")
     return points
+
+
+def result_lines(
+    detections: Detections,
+    projection: Float[Tensor, "3 4"],
+    image_size: tuple[int, int],
+    class_names: Sequence[str],
+) -> list[str]:
+    """Detections of one image as lines of a KITTI result file, best score first.
+
+    Truncation and occlusion are -1: a result does not say them. The rectangle is the hull of the
+    projected box inside the image; detections without one there are left out.
+
+    Args:
+        detections: In the rectified camera frame.
+        projection: P2.
+        image_size: Height and width in pixels.
+        class_names: Class of each label.
+    """
+    boxes = detections.boxes
+    corners = corners_cam(boxes.centers, boxes.dims_hwl, boxes.yaw)
+    hulls, is_seen = hull_2d(corners, projection, image_size)
+    bottoms = boxes.centers + boxes.dims_hwl[:, :1] / 2 * boxes.centers.new_tensor([0.0, 1.0, 0.0])
+    alpha = alpha_from_yaw(boxes.yaw, boxes.centers)
+    columns = torch.cat([alpha[:, None], hulls, boxes.dims_hwl, bottoms, boxes.yaw[:, None]], dim=1)
+    return [
+        f"{class_names[label]} -1 -1 {' '.join(f'{value:.2f}' for value in row)} {score:.4f}"
+        for label, row, score, seen in zip(
+            boxes.labels.tolist(),
+            columns.tolist(),
+            detections.scores.tolist(),
+            is_seen.tolist(),
+            strict=True,
+        )
+        if seen
+    ]
 
 
 def _read_text(path: Path) -> str:

@@ -22,13 +22,11 @@ from mono3d.evaluation.drawing import (
     say_empty,
     show_image,
 )
-from mono3d.geometry.camera import transform_points
+from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM, transform_points
 from mono3d.structures import Detections, Frame
 
 _COLUMNS = 3
 _MIN_REACH_M, _MAX_REACH_M = 30.0, 60.0
-# x ahead, y left, z up, from x right, y down, z ahead.
-_LEVEL_FROM_CAM = ((0.0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0, 1))
 
 
 def predictions_figure(
@@ -114,7 +112,7 @@ def _ground_frame(
     """The frame in which a frame's ground is drawn: from each camera, and from bev."""
     if len(bev_from_cam) > 1:
         return bev_from_cam, torch.eye(4, dtype=bev_from_cam.dtype, device=bev_from_cam.device)
-    level_from_cam = bev_from_cam.new_tensor(_LEVEL_FROM_CAM)
+    level_from_cam = bev_from_cam.new_tensor(BEV_FROM_LEVEL_CAM)
     return level_from_cam[None], level_from_cam @ torch.linalg.inv(bev_from_cam[0])
 
 

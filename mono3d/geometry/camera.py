@@ -10,6 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 MIN_DEPTH_M = 0.1
+BEV_FROM_LEVEL_CAM = (
+    (0.0, 0.0, 1.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, -1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0),
+)  # fmt: skip
+"""Pose of a level camera in a bev frame that starts where it is: ahead is z, left -x, up -y."""
 
 
 def project(

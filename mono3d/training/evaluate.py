@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from mono3d.codec.dense import DenseCodec
-from mono3d.codec.mirror import mean_with_mirrored, mirror_inputs
 from mono3d.config.schema import DataConfig, NuScenesData, RunConfig
 from mono3d.data.loaders import evaluation_batches
 from mono3d.data.nuscenes import NuScenesDataset
@@ -26,9 +24,9 @@ from mono3d.evaluation.depth_quality import (
 from mono3d.evaluation.figures import PrecisionRecall
 from mono3d.evaluation.nuscenes import evaluate_detections
 from mono3d.evaluation.oracle import Quantity, with_truth
-from mono3d.geometry.box_iou import footprints_cam, rotated_nms
-from mono3d.structures import Batch, Boxes3D, Detections, Inputs, Predictions, to_device
+from mono3d.structures import Batch, Detections, to_device
 from mono3d.training.assembly import build_codec, build_preparation
+from mono3d.training.detect import detect, respond
 
 if TYPE_CHECKING:
     from mono3d.evaluation.nuscenes_devkit import NuScenesMetrics
@@ -230,65 +228,21 @@ def answer_batch(
     batch: Batch,
 ) -> list[FrameAnswer]:
     """One batch of monocular frames (v = 1) through the network and the decoder."""
-
-    def respond(inputs: Inputs) -> Mapping[str, Tensor]:
-        said: Predictions
-        said = (
-            network(inputs)
-            if weights is None
-            else functional_call(network, dict(weights), (inputs,))
-        )
-        return said.responses
-
-    responses = respond(batch)
-    if config.evaluation.flip:
-        responses = mean_with_mirrored(
-            responses,
-            respond(mirror_inputs(batch)),
-            strides=codec.strides,
-            image_size=(batch.images.shape[-2], batch.images.shape[-1]),
-        )
-    boxes, scores = codec.decode(responses, batch, top_k=config.evaluation.top_k)
-    depth = codec.depth_at_centers(responses, batch)
-    boxes, scores, depth, batch = to_device((boxes, scores, depth, batch), "cpu")
+    responses = respond(config.evaluation, codec, network, weights, batch)
+    found = detect(config.evaluation, codec, responses, batch)
+    depth, batch = to_device((codec.depth_at_centers(responses, batch), batch), "cpu")
     return [
-        _answer(config, codec, batch, number, boxes.select(torch.tensor(number)), scores, depth)
-        for number in range(len(batch.frame_ids))
+        _answer(batch, number, detections, depth[number]) for number, detections in enumerate(found)
     ]
 
 
-def _answer(
-    config: RunConfig,
-    codec: DenseCodec,
-    batch: Batch,
-    number: int,
-    boxes: Boxes3D,
-    scores: Tensor,
-    depth: Tensor,
-) -> FrameAnswer:
+def _answer(batch: Batch, number: int, detections: Detections, depth_m: Tensor) -> FrameAnswer:
     truth = batch.boxes_cam.select(torch.tensor(number)).select(torch.tensor(0))
-    detections = suppress(
-        boxes,
-        scores[number],
-        min_score=config.evaluation.min_score,
-        max_iou=config.evaluation.nms_iou,
-    )
-    is_read = depth[number].isfinite()
-    centers = pair_depths(depth[number][is_read], truth.select(is_read))
-    projection = batch.projection[number, 0]
+    is_read = depth_m.isfinite()
     height, width = batch.images.shape[-2:]
     return FrameAnswer(
         frame_id=batch.frame_ids[number],
         detections=detections,
-        centers=centers,
-        matched=match_in_image(detections, truth, projection, (height, width)),
+        centers=pair_depths(depth_m[is_read], truth.select(is_read)),
+        matched=match_in_image(detections, truth, batch.projection[number, 0], (height, width)),
     )
-
-
-def suppress(boxes: Boxes3D, scores: Tensor, *, min_score: float, max_iou: float) -> Detections:
-    """Detections above a score, without those that overlap a better one on the ground."""
-    kept = (scores >= min_score).nonzero()[:, 0]
-    boxes, scores = boxes.select(kept), scores[kept]
-    footprints, _ = footprints_cam(boxes.centers, boxes.dims_hwl, boxes.yaw)
-    order = rotated_nms(footprints, scores, boxes.labels, max_iou)
-    return Detections(boxes=boxes.select(order), scores=scores[order])
