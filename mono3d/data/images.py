@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from mono3d.data.files import read_bytes
 from mono3d.errors import DataError
 
 _END_MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
@@ -31,15 +32,3 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     if image is None:
         raise DataError(f"{path}: not a readable image ({len(content)} bytes)")
     return np.asarray(image, dtype=np.uint8)
-
-
-def read_bytes(path: Path) -> bytes:
-    """Content of a file.
-
-    Raises:
-        DataError: If it is missing or unreadable.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from mono3d.data.images import read_bytes
+from mono3d.data.files import read_bytes, read_points
 from mono3d.errors import DataError
 from mono3d.geometry.angles import alpha_from_yaw
 from mono3d.geometry.boxes import corners_cam, hull_2d
@@ -182,13 +182,7 @@ def read_velodyne(path: Path) -> Float[np.ndarray, "n 4"]:
     Raises:
         DataError: The file is missing, cut short, or holds numbers that are not finite.
     """
-    content = read_bytes(path)
-    if not content or len(content) % (4 * _POINT_VALUES):
-        raise DataError(f"{path}: {len(content)} bytes are no whole number of 16-byte points")
-    points = np.frombuffer(content, dtype=np.float32).reshape(-1, _POINT_VALUES)
-    if not np.isfinite(points).all():
-        raise DataError(f"{path}: a point is not finite")
-    return points
+    return read_points(path, _POINT_VALUES)
 
 
 def result_lines(

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
-from mono3d.data.images import read_bytes, read_image
+from mono3d.data.files import read_points
+from mono3d.data.images import read_image
 from mono3d.errors import DataError
 
 _POINT_VALUES = 5
@@ -46,12 +47,7 @@ def read_sweep(path: Path, bev_from_lidar: Float64[np.ndarray, "4 4"]) -> Float[
     Raises:
         DataError: If the file is missing, cut short, or holds numbers that are not finite.
     """
-    content = read_bytes(path)
-    if not content or len(content) % (4 * _POINT_VALUES):
-        raise DataError(f"{path}: {len(content)} bytes are no whole number of 20-byte points")
-    points = np.frombuffer(content, dtype=np.float32).reshape(-1, _POINT_VALUES)
-    if not np.isfinite(points).all():
-        raise DataError(f"{path}: a point is not finite")
+    points = read_points(path, _POINT_VALUES)
     columns = torch.from_numpy(np.ascontiguousarray(points[:, :4].T))
     pose = torch.from_numpy(bev_from_lidar).float()
     columns[:3] = torch.addmm(pose[:3, 3:], pose[:3, :3], columns[:3])
