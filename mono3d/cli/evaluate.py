@@ -58,7 +58,9 @@ def evaluate(
     for name in _SHOWN if not oracles else _SHOWN_WITH_ORACLE:
         if name in assessment.metrics:
             values = (metrics.get(name) for metrics in columns.values())
-            table.add_row(name, *("-" if v is None else f"{v:.4f}" for v in values))
+            # Without the benchmark's name all columns of oracles fit a terminal.
+            short = name.removeprefix("nuscenes_") if oracles else name
+            table.add_row(short, *("-" if v is None else f"{v:.4f}" for v in values))
     Console().print(table)
     if output is not None:
         metrics = dict(assessment.metrics)

@@ -107,11 +107,20 @@ def test_synth_train_locally_and_evaluate(tmp_path: Path, monkeypatch: pytest.Mo
     assert trained.exit_code == 0, trained.output
     Path("report").mkdir()
     Path("report/mine.png").write_bytes(b"somebody's own")
-    measured = RUNNER.invoke(app, ["evaluate", "runs/small", "-o", "report"])
+    measured = RUNNER.invoke(
+        app, ["evaluate", "runs/small", "-o", "report", "--oracle", "depth,size"]
+    )
     assert measured.exit_code == 0, measured.output
     metrics = json.loads(Path("report/metrics.json").read_text())
     assert 0 <= metrics["nuscenes_map"] <= 1
     assert metrics["centers_depth_abs_rel"] > 0
+    assert metrics["true_depth/nuscenes_mate"] <= metrics["nuscenes_mate"]
+    assert "true_all/nuscenes_map" in metrics
+    image = next(Path("world/samples/CAM_FRONT").iterdir())
+    predict = ["predict", "runs/small", str(image), "--camera", "126,126,79.5,47.5", "-o", "found"]
+    assert "was trained with model.ground" in str(RUNNER.invoke(app, predict).exception)
+    assert RUNNER.invoke(app, [*predict, "--camera-height", "1.5"]).exit_code == 0
+    assert list(json.loads(Path("found/predictions.json").read_text())) == [str(image)]
     best = Path(json.loads(Path("runs/small/result.json").read_text())["best_checkpoint"])
     assert Path("report/mine.png").exists()
     for folder in (Path("report"), best):
@@ -121,3 +130,12 @@ def test_synth_train_locally_and_evaluate(tmp_path: Path, monkeypatch: pytest.Mo
 def test_command_starts_without_torch() -> None:
     code = "import sys, mono3d.cli.main; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_unknown_oracle_is_refused_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, "evaluate", "nowhere", "--oracle", "depth,colour") == 2
+    assert (
+        "--oracle: 'colour' is none of depth, centre, size, yaw, class" in capsys.readouterr().err
+    )
