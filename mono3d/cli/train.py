@@ -46,7 +46,8 @@ def train(
 
             result, _ = train_tracked(config, name=run_name, sink=sink)
     typer.echo(f"run        {result.name}, {result.steps} steps")
-    for metric in (config.checkpoint.metric, "val/nuscenes_nds", "val/centers_depth_abs_rel"):
+    shown = (config.checkpoint.metric, "val/nuscenes_nds", "val/centers_depth_abs_rel")
+    for metric in dict.fromkeys(shown):
         if metric in result.metrics:
             typer.echo(f"{metric:<32} {result.metrics[metric]:.4f}")
     typer.echo(f"checkpoint {result.best_checkpoint}")
