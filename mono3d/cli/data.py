@@ -70,7 +70,7 @@ def info(
     classes: ClassesOption = None,
 ) -> None:
     """Count frames and objects of a split, by class."""
-    from mono3d.data.kitti import KittiDataset
+    from mono3d.data.kitti import KittiSummary
 
     dataset = _open(root, version, split, classes, with_points=False)
     summary = dataset.describe()
@@ -78,12 +78,11 @@ def info(
     for name, count in summary.objects.items():
         table.add_row(name, str(count))
     Console().print(table)
-    if isinstance(dataset, KittiDataset):
-        others = {k: n for k, n in dataset.describe().types.items() if k not in summary.objects}
-        typer.echo(f"images {len(dataset)}" + (f", other labels {others}" if others else ""))
+    if isinstance(summary, KittiSummary):
+        others = {k: n for k, n in summary.types.items() if k not in summary.objects}
+        typer.echo(f"images {summary.frames}" + (f", other labels {others}" if others else ""))
     else:
-        counts = dataset.describe()
-        typer.echo(f"scenes {counts.scenes}, samples {counts.samples}, images {counts.frames}")
+        typer.echo(f"scenes {summary.scenes}, samples {summary.samples}, images {summary.frames}")
     typer.echo(f"fingerprint {dataset.fingerprint[:16]}")
 
 

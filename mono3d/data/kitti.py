@@ -7,7 +7,7 @@ or, in a folder whose calibrations do not know one, the camera's own place with 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -78,7 +78,6 @@ class KittiDataset:
             DataError: If a split, label file or calibration is missing or broken, or a label file
                 holds a type that is neither KITTI's, nor a class, nor mapped.
         """
-        self._root, self._split = root, split
         self._ids = frames_of_split(root, split)
         self._folder = root / _part_of(split)
         self._class_names = tuple(class_names)
@@ -240,17 +239,10 @@ class KittiDataset:
 
 
 def _in_bev(boxes: Boxes3D, bev_from_cam: Float[Tensor, "4 4"]) -> Boxes3D:
-    return Boxes3D(
+    return replace(
+        boxes,
         centers=transform_points(boxes.centers, bev_from_cam),
-        dims_hwl=boxes.dims_hwl,
         yaw=yaw_bev_from_cam(boxes.yaw, bev_from_cam),
-        labels=boxes.labels,
-        velocity=boxes.velocity,
-        attributes=boxes.attributes,
-        object_ids=boxes.object_ids,
-        num_points=boxes.num_points,
-        visibility=boxes.visibility,
-        valid=boxes.valid,
     )
 
 

@@ -26,17 +26,16 @@ class Finding:
 
 def verify_frame(dataset: FrameDataset, index: int) -> Iterator[Finding]:
     """Read a frame as training would, and look at how labels and image fit."""
-    frame_id = dataset.frame_ids[index]
     try:
         frame = dataset[index]
     except DataError as error:
-        yield Finding(frame_id=frame_id, text=str(error), is_error=True)
+        yield Finding(frame_id=dataset.frame_ids[index], text=str(error), is_error=True)
         return
     odd = [*_unseen_boxes(frame)]
     if isinstance(dataset, KittiDataset):
         odd += _rectangles_over_the_edge(dataset, index, frame)
     for text in odd:
-        yield Finding(frame_id=frame_id, text=text, is_error=False)
+        yield Finding(frame_id=frame.frame_id, text=text, is_error=False)
 
 
 def _unseen_boxes(frame: Frame) -> Iterator[str]:
