@@ -148,6 +148,8 @@ class Positives:
     """Slot of the object in `Batch.boxes_cam`."""
     weight: Float[Tensor, "*n p"]
     """Centerness in (0, 1]; 1 where a family has none."""
+    box_px: Float[Tensor, "*n p 4"]
+    """Left, top, right and bottom of the object in the image."""
     valid: Bool[Tensor, "*n p"]
 
 

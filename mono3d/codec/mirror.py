@@ -1,4 +1,4 @@
-"""Answers of a dense detector about images and about their mirror images, as one answer.
+"""Answers at points about images and about their mirror images, as one answer.
 
 The mean of two answers that err independently errs less. Flip testing is common practice (FCOS3D,
 arXiv:2104.10956, section 4.2, reports with it); what is averaged is ours: logits, log sizes, log
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mono3d.codec.heading import HeadingCode
 from mono3d.codec.points import level_size, make_points
 from mono3d.geometry.camera import mirrored_camera
 from mono3d.structures import Inputs
@@ -43,6 +44,7 @@ def mean_with_mirrored(
     *,
     strides: Sequence[int],
     image_size: tuple[int, int],
+    heading: HeadingCode,
 ) -> dict[str, Tensor]:
     """One answer from the one about images and the one about `mirror_inputs`.
 
@@ -50,11 +52,12 @@ def mean_with_mirrored(
     make up for it, other answers are taken from up to half a stride beside.
 
     Args:
-        said: The dense detector's responses [n, points, ...]; what decoding does not read is left
+        said: Responses [n, points, ...]; what decoding does not read is left
             out of the result.
         mirrored: The same of the mirror images.
         strides: Of the levels, finest first, pixels.
         image_size: Height and width.
+        heading: How they say the heading.
     """
     back = _partners(strides, image_size, said["depth_m"].device)
     other = {name: mirrored[name][:, back] for name in mirrored if name != "depth_map"}
@@ -63,22 +66,20 @@ def mean_with_mirrored(
     u = grid.centers_px[:, 0]
     beside = torch.zeros_like(grid.centers_px)
     beside[:, 0] = (image_size[1] - 1 - u - u[back]) / grid.strides_px
-    axis = (said["axis"] + _signed(other["axis"], -1, 1)) / 2
-    # With the axis within an eighth turn of the image plane, mirroring takes alpha over the border
-    # between the two directions: see `codec.heading`.
-    is_swapped = axis[..., 1:] > 0
-    direction = torch.where(is_swapped, other["direction"].flip(-1), other["direction"])
-    return mean | {
-        "depth_m": (said["depth_m"] * other["depth_m"]).sqrt(),
-        "offset": (said["offset"] + beside + _signed(other["offset"], -1, 1)) / 2,
-        "axis": axis,
-        "direction": (said["direction"] + direction) / 2,
-        "velocity": (said["velocity"] + _signed(other["velocity"], -1, 1)) / 2,
-    }
+    return (
+        mean
+        | heading.mean_with_mirrored(said, other)
+        | {
+            "depth_m": (said["depth_m"] * other["depth_m"]).sqrt(),
+            "offset": (said["offset"] + beside + _mirrored(other["offset"])) / 2,
+            "velocity": (said["velocity"] + _mirrored(other["velocity"])) / 2,
+        }
+    )
 
 
-def _signed(pairs: Float[Tensor, "*n 2"], first: int, second: int) -> Float[Tensor, "*n 2"]:
-    return pairs * pairs.new_tensor([first, second])
+def _mirrored(pairs: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n 2"]:
+    """Pairs whose first value goes to the right."""
+    return pairs * pairs.new_tensor([-1, 1])
 
 
 def _partners(strides: Sequence[int], image_size: tuple[int, int], device: torch.device) -> Tensor:

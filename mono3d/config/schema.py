@@ -166,17 +166,10 @@ class GroundConfig(Section):
     """Of the ground in the bev frame: 0 in nuScenes, -1.73 in KITTI."""
 
 
-class DenseModel(Section):
-    """FCOS3D/PGD family: several points an object."""
+class ImageModel(Section):
+    """What detectors have in common that answer at points of an image."""
 
-    kind: Literal["dense"] = "dense"
     backbone: BackboneConfig = ResNetBackbone()
-    strides_px: tuple[int, ...] = (8, 16, 32, 64, 128)
-    """Strides of the prediction levels, finest first."""
-    first_limit_px: float = Field(48.0, gt=0)
-    """Largest distance from a point to a side of the 2D box that the finest level learns."""
-    center_radius_strides: float = Field(1.5, gt=0.5)
-    """Points within so many strides of the projected 3D centre, right or down, learn the object."""
     channels: int = Field(128, ge=8, multiple_of=8)
     """Of neck and towers."""
     tower_depth: int = Field(2, ge=0)
@@ -191,11 +184,33 @@ class DenseModel(Section):
     """Tell backbone and heads the ground's depth under every pixel; null tells heads the rays."""
     has_depth_map: bool = False
     """Learn the depth of every LiDAR point too; only training needs LiDAR."""
+
+
+class DenseModel(ImageModel):
+    """FCOS3D/PGD family: several points an object."""
+
+    kind: Literal["dense"] = "dense"
+    strides_px: tuple[int, ...] = (8, 16, 32, 64, 128)
+    """Strides of the prediction levels, finest first."""
+    first_limit_px: float = Field(48.0, gt=0)
+    """Largest distance from a point to a side of the 2D box that the finest level learns."""
+    center_radius_strides: float = Field(1.5, gt=0.5)
+    """Points within so many strides of the projected 3D centre, right or down, learn the object."""
     max_positives: int = Field(256, ge=1)
     """Points learnt in one image, the most central first."""
 
 
-ModelConfig = DenseModel
+class CenterModel(ImageModel):
+    """MonoDLE/MonoCon family: one peak of a heat map an object."""
+
+    kind: Literal["center"] = "center"
+    stride_px: int = Field(4, ge=1)
+    """Of the heat map."""
+    has_keypoints: bool = False
+    """Learn the projected corners too, by heads that only training has (MonoCon)."""
+
+
+ModelConfig = Annotated[DenseModel | CenterModel, Field(discriminator="kind")]
 
 
 class LossConfig(Section):
@@ -204,16 +219,24 @@ class LossConfig(Section):
     depth_loss: Literal["smooth_l1_log", "smooth_l1_m", "laplace"] = "smooth_l1_log"
     """`laplace` needs model.has_uncertainty."""
     classification: float = Field(1.0, ge=0)
-    centerness: float = Field(1.0, ge=0)
     offset: float = Field(1.0, ge=0)
     depth: float = Field(1.0, ge=0)
     dims: float = Field(1.0, ge=0)
-    axis: float = Field(1.0, ge=0)
-    direction: float = Field(1.0, ge=0)
     velocity: float = Field(0.05, ge=0)
     attribute: float = Field(1.0, ge=0)
     depth_map: float = Field(1.0, ge=0)
     """Of the depth of LiDAR points, where model.has_depth_map."""
+    centerness: float = Field(1.0, ge=0)
+    """This, axis and direction: model.kind=dense."""
+    axis: float = Field(1.0, ge=0)
+    direction: float = Field(1.0, ge=0)
+    heading_bin: float = Field(1.0, ge=0)
+    """This, heading_residual, box_2d and the keypoints: model.kind=center."""
+    heading_residual: float = Field(1.0, ge=0)
+    box_2d: float = Field(0.1, ge=0)
+    keypoint_heatmap: float = Field(1.0, ge=0)
+    keypoint_offset: float = Field(1.0, ge=0)
+    keypoint_rest: float = Field(1.0, ge=0)
 
 
 class NoMining(Section):

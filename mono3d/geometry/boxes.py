@@ -4,6 +4,8 @@ A yaw-only box stays yaw-only when the frame changes: its forward axis is rotate
 the new ground plane. For cameras pitched by a few degrees the error is second order.
 """
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -23,6 +25,12 @@ FRONT_FACE = (0, 1, 5, 4)
 """Corners of the face that looks along the heading, in order around it."""
 
 
+@lru_cache
+def _corner_signs(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "8 3"]:
+    """Half of them, copied to a device once: a copy makes the host wait."""
+    return torch.tensor(_CORNER_SIGNS, dtype=dtype, device=device) / 2
+
+
 def forward_cam(yaw: Float[Tensor, "*n"]) -> Float[Tensor, "*n 3"]:
     """Unit vector of the heading in the camera frame."""
     return torch.stack([yaw.cos(), torch.zeros_like(yaw), -yaw.sin()], dim=-1)
@@ -37,7 +45,7 @@ def corners_cam(
     centers: Float[Tensor, "*n 3"], dims_hwl: Float[Tensor, "*n 3"], yaw: Float[Tensor, "*n"]
 ) -> Float[Tensor, "*n 8 3"]:
     """The eight corners of camera-frame boxes, bottom face first, front right corner first."""
-    signs = torch.tensor(_CORNER_SIGNS, dtype=centers.dtype, device=centers.device) / 2
+    signs = _corner_signs(centers.dtype, centers.device)
     along, down, across = (signs * dims_hwl[..., None, [2, 0, 1]]).unbind(-1)
     cos, sin = yaw.cos()[..., None], yaw.sin()[..., None]
     local = torch.stack([along * cos - across * sin, down, -along * sin - across * cos], dim=-1)
@@ -48,7 +56,7 @@ def corners_bev(
     centers: Float[Tensor, "*n 3"], dims_hwl: Float[Tensor, "*n 3"], yaw: Float[Tensor, "*n"]
 ) -> Float[Tensor, "*n 8 3"]:
     """The eight corners of bev-frame boxes, in the order of `corners_cam` (bottom face first)."""
-    signs = torch.tensor(_CORNER_SIGNS, dtype=centers.dtype, device=centers.device) / 2
+    signs = _corner_signs(centers.dtype, centers.device)
     along, down, across = (signs * dims_hwl[..., None, [2, 0, 1]]).unbind(-1)
     cos, sin = yaw.cos()[..., None], yaw.sin()[..., None]
     local = torch.stack([along * cos + across * sin, along * sin - across * cos, -down], dim=-1)

@@ -1,10 +1,11 @@
-"""The dense detector's objective: predictions and a batch in, named weighted losses out.
+"""The objective of detectors that answer at points: what they share, and what a family adds.
 
-Source of the terms: FCOS3D (arXiv:2104.10956), section 3.3. The depth term is the one that mining
-weighs. Every term is a sum over samples divided by the number of depth samples of all ranks and
-accumulated micro-batches, once, here.
+Predictions and a batch in, named weighted losses out. The depth term is the one that mining weighs.
+Every term is a sum over samples divided by the number of depth samples of all ranks and accumulated
+micro-batches, once, here.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -12,9 +13,8 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mono3d.codec.dense import DenseCodec, DenseTargets, gather_points
+from mono3d.codec.point_codec import BoxTargets, PointCodec, gather_points
 from mono3d.geometry.box_iou import footprints_cam, paired_bev_iou
 from mono3d.geometry.camera import focal_px
 from mono3d.objectives.gather import gather_samples, number_objects
@@ -24,7 +24,7 @@ from mono3d.objectives.losses.depth import (
     smooth_l1,
     smooth_l1_gradient,
 )
-from mono3d.objectives.losses.focal import sigmoid_focal
+from mono3d.objectives.losses.heading import choice
 from mono3d.objectives.mining.protocol import Mining, MiningState
 from mono3d.objectives.mining.statistics import mining_statistics, rank_correlation
 from mono3d.objectives.protocol import ObjectiveOutput, StepContext
@@ -39,16 +39,25 @@ class LossWeights:
     """Factor of each term."""
 
     classification: float = 1.0
-    centerness: float = 1.0
+    """Of class probabilities at points, or of the heat map."""
     offset: float = 1.0
     depth: float = 1.0
     dims: float = 1.0
-    axis: float = 1.0
-    direction: float = 1.0
     velocity: float = 0.05
     attribute: float = 1.0
     depth_map: float = 1.0
     """Of the dense depth that LiDAR supervises; its mean is over cells, then images."""
+    centerness: float = 1.0
+    axis: float = 1.0
+    direction: float = 1.0
+    """These three are the dense detector's."""
+    heading_bin: float = 1.0
+    heading_residual: float = 1.0
+    box_2d: float = 0.1
+    keypoint_heatmap: float = 1.0
+    keypoint_offset: float = 1.0
+    keypoint_rest: float = 1.0
+    """These six are the center detector's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +69,8 @@ class _Depth:
     gradient: Tensor
 
 
-class DetectionObjective(nn.Module):
-    """Losses of the dense detector; its buffers are the memory of the mining strategy."""
+class PointObjective(nn.Module, ABC):
+    """Losses of one family of detectors; its buffers are the memory of the mining strategy."""
 
     mining_median_error: Tensor
     mining_steps: Tensor
@@ -69,7 +78,7 @@ class DetectionObjective(nn.Module):
     def __init__(
         self,
         *,
-        codec: DenseCodec,
+        codec: PointCodec,
         class_names: tuple[str, ...],
         mining: Mining,
         weights: LossWeights,
@@ -77,7 +86,7 @@ class DetectionObjective(nn.Module):
     ) -> None:
         """Keep the parts; `laplace` needs a detector that predicts `log_sigma`."""
         super().__init__()
-        self._codec = codec
+        self.codec = codec
         self._class_names = class_names
         self._mining = mining
         self._weights = weights
@@ -95,16 +104,16 @@ class DetectionObjective(nn.Module):
         self, predictions: Predictions, batch: Batch, context: StepContext
     ) -> ObjectiveOutput:
         """Terms of one micro-batch; zeros with a graph where nothing is labelled."""
-        targets = self._codec.targets(batch)
+        targets = self.codec.targets(batch)
         responses = {name: value.float() for name, value in predictions.responses.items()}
         depth_map = responses.pop("depth_map", None)
         said = {name: gather_points(value, targets.index) for name, value in responses.items()}
         depth = self._depth(said, targets)
         weights, statistics = self._mine(said, targets, depth, context)
         sums = {
-            "classification": self._classification(responses, targets, batch),
             "depth": self._depth_sum(said, targets, depth, weights),
-            **self._box_sums(said, targets),
+            **_box_sums(said, targets),
+            **self.family_sums(responses, said, targets, batch),
         }
         scale = context.world_size / context.num_samples
         terms = {name: getattr(self._weights, name) * scale * value for name, value in sums.items()}
@@ -121,22 +130,39 @@ class DetectionObjective(nn.Module):
             )
         return ObjectiveOutput(terms=terms, statistics={"depth_error": relative, **statistics})
 
+    @abstractmethod
+    def family_sums(
+        self,
+        responses: Mapping[str, Tensor],
+        said: Mapping[str, Tensor],
+        targets: BoxTargets,
+        batch: Batch,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Sums of the family's own terms over samples: `classification`, heading and what it adds.
+
+        Args:
+            responses: At all points [n, points, ...], float32.
+            said: The same at the positives [n, p, ...].
+            targets: At the positives.
+            batch: What they were made from.
+        """
+
     @torch.no_grad()
     def _overlap(
-        self, responses: Mapping[str, Tensor], targets: DenseTargets, batch: Batch
+        self, responses: Mapping[str, Tensor], targets: BoxTargets, batch: Batch
     ) -> Float[Tensor, " samples"]:
         """Bird's-eye-view IoU of each sample's box with the object that it learns."""
-        said = self._codec.boxes_at(responses, batch, index=targets.index, labels=targets.labels)
+        said = self.codec.boxes_at(responses, batch, index=targets.index, labels=targets.labels)
         truth = (batch.boxes_cam.centers, batch.boxes_cam.dims_hwl, batch.boxes_cam.yaw)
         meant = [gather_points(values.flatten(0, 1), targets.object_ids) for values in truth]
         boxes = [(said.centers, said.dims_hwl, said.yaw), meant]
         footprints = [footprints_cam(*(v.flatten(0, 1) for v in values))[0] for values in boxes]
         return paired_bev_iou(*footprints)
 
-    def _depth(self, said: Mapping[str, Tensor], targets: DenseTargets) -> _Depth:
+    def _depth(self, said: Mapping[str, Tensor], targets: BoxTargets) -> _Depth:
         """Prediction, target and gradient on the raw output in the loss's coordinate."""
         if self._depth_loss == "smooth_l1_m":
-            slope = said["depth_slope"] * self._codec.depth.std_log * said["depth_m"].detach()
+            slope = said["depth_slope"] * self.codec.depth.std_log * said["depth_m"].detach()
             predicted, target = said["depth_m"], targets.depth_m
         else:
             slope = said["depth_slope"]
@@ -151,7 +177,7 @@ class DetectionObjective(nn.Module):
     def _mine(
         self,
         said: Mapping[str, Tensor],
-        targets: DenseTargets,
+        targets: BoxTargets,
         depth: _Depth,
         context: StepContext,
     ) -> tuple[Float[Tensor, "n p"], dict[str, Tensor]]:
@@ -179,7 +205,7 @@ class DetectionObjective(nn.Module):
     def _depth_sum(
         self,
         said: Mapping[str, Tensor],
-        targets: DenseTargets,
+        targets: BoxTargets,
         depth: _Depth,
         weights: Float[Tensor, "n p"],
     ) -> Float[Tensor, ""]:
@@ -195,45 +221,28 @@ class DetectionObjective(nn.Module):
         target_m = batch.depth_targets.flatten(0, 1)
         known = (target_m > 0).float()
         focal = focal_px(batch.projection.flatten(0, 1))[:, None, None]
-        target = self._codec.depth.encode(target_m, focal)
+        target = self.codec.depth.encode(target_m, focal)
         losses = smooth_l1(log_depth, target, beta=SMOOTH_L1_BETA) * known
         return (losses.sum((1, 2)) / known.sum((1, 2)).clamp(min=1)).sum()
 
-    def _classification(
-        self, responses: Mapping[str, Tensor], targets: DenseTargets, batch: Batch
-    ) -> Float[Tensor, ""]:
-        """Focal loss over all points of labelled frames."""
-        logits = responses["class_logits"]
-        flat = targets.index * logits.shape[-1] + targets.labels
-        wanted = torch.zeros_like(logits).flatten(1)
-        wanted = wanted.scatter_reduce(1, flat, targets.valid.float(), "amax").view_as(logits)
-        labelled = batch.has_labels.repeat_interleave(
-            batch.images.shape[1], output_size=len(logits)
-        )
-        losses = sigmoid_focal(logits, wanted, alpha=0.25, gamma=2.0)
-        return (losses.sum((1, 2)) * labelled).sum()
 
-    def _box_sums(self, said: Mapping[str, Tensor], targets: DenseTargets) -> dict[str, Tensor]:
-        """All terms at the positives but the depth's."""
-        valid = targets.valid.float()
+def images_labelled(batch: Batch) -> Float[Tensor, " n"]:
+    """1 for each image (frames x cameras) of a labelled frame, else 0."""
+    frames, cameras = batch.images.shape[:2]
+    return batch.has_labels.repeat_interleave(cameras, output_size=frames * cameras).float()
 
-        def regression(name: str, wanted: Tensor, mask: Tensor) -> Tensor:
-            losses = smooth_l1(said[name], wanted, beta=SMOOTH_L1_BETA)
-            return (losses.sum(-1) * mask).sum()
 
-        def choice(name: str, wanted: Tensor, mask: Tensor) -> Tensor:
-            losses = F.cross_entropy(said[name].flatten(0, 1), wanted.flatten(), reduction="none")
-            return (losses.view_as(mask) * mask).sum()
+def _box_sums(said: Mapping[str, Tensor], targets: BoxTargets) -> dict[str, Tensor]:
+    """Terms of the box that all families have, the depth's and the heading's excepted."""
 
-        centerness = F.binary_cross_entropy_with_logits(
-            said["centerness_logits"], targets.centerness, reduction="none"
-        )
-        return {
-            "centerness": (centerness * valid).sum(),
-            "offset": regression("offset", targets.offset, valid),
-            "dims": regression("log_dims", targets.log_dims, valid),
-            "axis": regression("axis", targets.axis, valid),
-            "direction": choice("direction", targets.direction, valid),
-            "velocity": regression("velocity", targets.velocity, targets.velocity_known.float()),
-            "attribute": choice("attribute", targets.attributes, targets.attribute_known.float()),
-        }
+    def regression(name: str, wanted: Tensor) -> Tensor:
+        return smooth_l1(said[name], wanted, beta=SMOOTH_L1_BETA).sum(-1)
+
+    valid = targets.valid.float()
+    attribute = choice(said["attribute"], targets.attributes)
+    return {
+        "offset": (regression("offset", targets.offset) * valid).sum(),
+        "dims": (regression("log_dims", targets.log_dims) * valid).sum(),
+        "velocity": (regression("velocity", targets.velocity) * targets.velocity_known).sum(),
+        "attribute": (attribute * targets.attribute_known).sum(),
+    }

@@ -4,21 +4,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 import torch
 from torch.optim import Optimizer
 
+from mono3d.codec.center import CenterCodec
 from mono3d.codec.class_dims import mean_dims_hwl
-from mono3d.codec.dense import DenseCodec, PositionConfidence
+from mono3d.codec.dense import DenseCodec
 from mono3d.codec.depth import LogDepthCodec
 from mono3d.codec.nuscenes_names import ATTRIBUTES
+from mono3d.codec.point_codec import PointCodec, PositionConfidence
 from mono3d.config.schema import (
     AdamW,
     BackboneConfig,
+    CenterModel,
     ConfiguredBackbone,
     CosineSchedule,
     DataConfig,
+    DenseModel,
     GmmMiningConfig,
     KittiData,
     MiningConfig,
@@ -46,8 +50,13 @@ from mono3d.model.backbone import (
     build_resnet,
 )
 from mono3d.model.camera_channels import GroundChannels
-from mono3d.model.dense_detector import DenseDetector, DenseOutputs
-from mono3d.objectives.detection import DetectionObjective, LossWeights
+from mono3d.model.center_detector import CenterDetector
+from mono3d.model.dense_detector import DenseDetector
+from mono3d.model.depth_head import DepthHead
+from mono3d.model.trunk import Trunk
+from mono3d.objectives.center import CenterObjective
+from mono3d.objectives.dense import DenseObjective
+from mono3d.objectives.detection import LossWeights, PointObjective
 from mono3d.objectives.mining.gmm import GmmMining
 from mono3d.objectives.mining.protocol import Mining
 from mono3d.objectives.mining.uniform import Uniform
@@ -63,10 +72,6 @@ from mono3d.training.schedule import (
 from mono3d.training.train_module import TrainModule
 
 SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")
-_LOSS_TERMS = (
-    "classification", "centerness", "offset", "depth", "dims", "axis", "direction", "velocity",
-    "attribute", "depth_map",
-)  # fmt: skip
 _AUTOCAST: Mapping[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 
 
@@ -119,8 +124,8 @@ def build_depth_codec(config: RunConfig) -> LogDepthCodec:
     )
 
 
-def build_codec(config: RunConfig) -> DenseCodec:
-    """Encode and decode of the dense detector."""
+def build_codec(config: RunConfig) -> DenseCodec | CenterCodec:
+    """Encode and decode of the detector's family."""
     try:
         mean_dims = mean_dims_hwl(config.data.class_names, config.data.mean_dims_hwl)
     except ValueError as error:
@@ -131,16 +136,30 @@ def build_codec(config: RunConfig) -> DenseCodec:
             tolerances_m=config.evaluation.position_tolerances_m,
             relative_error=config.evaluation.assumed_depth_error,
         )
-    return DenseCodec(
-        strides=config.model.strides_px,
-        first_limit_px=config.model.first_limit_px,
-        depth=build_depth_codec(config),
-        mean_dims_hwl=mean_dims,
-        max_positives=config.model.max_positives,
-        radius_strides=config.model.center_radius_strides,
-        min_points=config.input.min_points,
-        position=position,
-    )
+    model = config.model
+    match model:
+        case DenseModel():
+            return DenseCodec(
+                strides=model.strides_px,
+                first_limit_px=model.first_limit_px,
+                depth=build_depth_codec(config),
+                mean_dims_hwl=mean_dims,
+                max_positives=model.max_positives,
+                radius_strides=model.center_radius_strides,
+                min_points=config.input.min_points,
+                position=position,
+            )
+        case CenterModel():
+            return CenterCodec(
+                stride=model.stride_px,
+                depth=build_depth_codec(config),
+                mean_dims_hwl=mean_dims,
+                max_objects=config.input.max_objects,
+                min_points=config.input.min_points,
+                position=position,
+            )
+        case _:
+            assert_never(model)
 
 
 def build_backbone(config: BackboneConfig, *, camera_channels: int = 0) -> Backbone:
@@ -172,30 +191,67 @@ def _naming(key: str, value: str) -> Iterator[None]:
         raise ConfigError(f"{key}={value}: transformers cannot build it: {reason}") from error
 
 
-def build_model(config: RunConfig) -> DenseDetector:
+def build_model(config: RunConfig) -> DenseDetector | CenterDetector:
     """The student, with fresh weights (or pretrained backbone weights)."""
     model = config.model
     depth = build_depth_codec(config)
     ground = None
     if model.ground is not None:
         ground = GroundChannels(depth=depth, height_m=model.ground.height_m)
-    camera_channels = 0 if ground is None else ground.count
-    return DenseDetector(
-        backbone=build_backbone(model.backbone, camera_channels=camera_channels),
-        strides=model.strides_px,
-        channels=model.channels,
-        tower_depth=model.tower_depth,
-        outputs=DenseOutputs(
-            num_classes=len(config.data.class_names),
-            num_attributes=len(ATTRIBUTES),
-            num_depth_bins=model.num_depth_bins,
-            depth_bin_width_m=model.depth_bin_width_m,
-            has_uncertainty=model.has_uncertainty,
-            has_depth_map=model.has_depth_map,
+    trunk = Trunk(
+        backbone=build_backbone(
+            model.backbone, camera_channels=0 if ground is None else ground.count
         ),
-        depth=depth,
+        strides=(model.stride_px,) if isinstance(model, CenterModel) else model.strides_px,
+        channels=model.channels,
         ground=ground,
     )
+    head = DepthHead(
+        depth,
+        num_bins=model.num_depth_bins,
+        bin_width_m=model.depth_bin_width_m,
+        has_uncertainty=model.has_uncertainty,
+    )
+    match model:
+        case DenseModel():
+            return DenseDetector(
+                trunk=trunk,
+                tower_depth=model.tower_depth,
+                num_classes=len(config.data.class_names),
+                num_attributes=len(ATTRIBUTES),
+                depth_head=head,
+                has_depth_map=model.has_depth_map,
+            )
+        case CenterModel():
+            return CenterDetector(
+                trunk=trunk,
+                tower_depth=model.tower_depth,
+                num_classes=len(config.data.class_names),
+                num_attributes=len(ATTRIBUTES),
+                depth_head=head,
+                has_depth_map=model.has_depth_map,
+                has_keypoints=model.has_keypoints,
+            )
+        case _:
+            assert_never(model)
+
+
+def build_objective(config: RunConfig) -> PointObjective:
+    """Losses and mining of the detector's family."""
+    parts: dict[str, Any] = {
+        "class_names": config.data.class_names,
+        "mining": build_mining(config.mining),
+        "weights": LossWeights(**config.loss.model_dump(exclude={"depth_loss"})),
+        "depth_loss": config.loss.depth_loss,
+    }
+    codec = build_codec(config)
+    match codec:
+        case DenseCodec():
+            return DenseObjective(codec=codec, **parts)
+        case CenterCodec():
+            return CenterObjective(codec=codec, **parts)
+        case _:
+            assert_never(codec)
 
 
 def build_mining(config: MiningConfig) -> Mining:
@@ -212,19 +268,14 @@ def build_mining(config: MiningConfig) -> Mining:
 def build_train_module(config: RunConfig) -> TrainModule:
     """Student and objective, on the CPU."""
     torch.manual_seed(config.seed)
-    objective = DetectionObjective(
-        codec=build_codec(config),
-        class_names=config.data.class_names,
-        mining=build_mining(config.mining),
-        weights=LossWeights(**{name: getattr(config.loss, name) for name in _LOSS_TERMS}),
-        depth_loss=config.loss.depth_loss,
-    )
     return TrainModule(
-        build_model(config), objective, autocast_dtype=_AUTOCAST[config.train.precision]
+        build_model(config),
+        build_objective(config),
+        autocast_dtype=_AUTOCAST[config.train.precision],
     )
 
 
-def build_preparation(config: RunConfig, codec: DenseCodec, *, training: bool) -> Preparation:
+def build_preparation(config: RunConfig, codec: PointCodec, *, training: bool) -> Preparation:
     """What a loader does with a frame; only training frames are augmented."""
     augmentation = None
     if training:
@@ -243,9 +294,7 @@ def build_preparation(config: RunConfig, codec: DenseCodec, *, training: bool) -
         augmentation=augmentation,
         epoch_scales=config.input.epoch_scales if training else (),
         max_objects=config.input.max_objects,
-        depth_target_stride=(
-            config.model.strides_px[0] if training and config.model.has_depth_map else None
-        ),
+        depth_target_stride=(codec.strides[0] if training and config.model.has_depth_map else None),
     )
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mono3d.codec.dense import DenseCodec
-from mono3d.codec.mirror import mean_with_mirrored, mirror_inputs
+from mono3d.codec.mirror import mirror_inputs
+from mono3d.codec.point_codec import PointCodec
 from mono3d.config.schema import EvaluationConfig
 from mono3d.geometry.box_iou import footprints_cam, rotated_nms
 from mono3d.structures import Boxes3D, Detections, Inputs, Predictions, to_device
@@ -16,7 +16,7 @@ from mono3d.structures import Boxes3D, Detections, Inputs, Predictions, to_devic
 @torch.no_grad()
 def respond(
     config: EvaluationConfig,
-    codec: DenseCodec,
+    codec: PointCodec,
     network: nn.Module,
     weights: Mapping[str, Tensor] | None,
     inputs: Inputs,
@@ -33,12 +33,9 @@ def respond(
     said = _through(network, weights, inputs)
     if not config.flip:
         return said
-    return mean_with_mirrored(
-        said,
-        _through(network, weights, mirror_inputs(inputs)),
-        strides=codec.strides,
-        image_size=(inputs.images.shape[-2], inputs.images.shape[-1]),
-    )
+    mirrored = _through(network, weights, mirror_inputs(inputs))
+    image_size = (inputs.images.shape[-2], inputs.images.shape[-1])
+    return codec.mean_with_mirrored(said, mirrored, image_size)
 
 
 def _through(
@@ -54,7 +51,7 @@ def _through(
 
 @torch.no_grad()
 def detect(
-    config: EvaluationConfig, codec: DenseCodec, responses: Mapping[str, Tensor], inputs: Inputs
+    config: EvaluationConfig, codec: PointCodec, responses: Mapping[str, Tensor], inputs: Inputs
 ) -> list[Detections]:
     """Detections of each frame in its camera frame, best first, on the CPU."""
     boxes, scores = to_device(codec.decode(responses, inputs, top_k=config.top_k), "cpu")

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mono3d.codec.dense import DenseCodec
+from mono3d.codec.point_codec import PointCodec
 from mono3d.config.schema import DataConfig, NuScenesData, RunConfig
 from mono3d.data.loaders import evaluation_batches
 from mono3d.data.nuscenes import NuScenesDataset
@@ -222,7 +222,7 @@ def answer_frames(
 @torch.no_grad()
 def answer_batch(
     config: RunConfig,
-    codec: DenseCodec,
+    codec: PointCodec,
     network: nn.Module,
     weights: Mapping[str, Tensor] | None,
     batch: Batch,

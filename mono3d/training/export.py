@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from mono3d.codec.dense import DenseCodec
+from mono3d.codec.point_codec import PointCodec
 from mono3d.structures import Inputs
 
 
 class ExportedDetector(nn.Module):
     """Image and camera → the best boxes of each image, before suppression of overlaps."""
 
-    def __init__(self, student: nn.Module, codec: DenseCodec, *, top_k: int) -> None:
+    def __init__(self, student: nn.Module, codec: PointCodec, *, top_k: int) -> None:
         """Wrap the student; shares its weights."""
         super().__init__()
         self.student = student

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from mono3d.config.load import parse
 from mono3d.config.schema import RunConfig
@@ -13,7 +13,6 @@ from mono3d.data.images import read_image
 from mono3d.data.loaders import collate, prepare
 from mono3d.errors import ConfigError, DataError
 from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM
-from mono3d.model.dense_detector import DenseDetector
 from mono3d.structures import Detections, Frame, to_device
 from mono3d.training.assembly import build_codec, build_model, build_preparation
 from mono3d.training.assess import resolve_checkpoint
@@ -28,7 +27,7 @@ class Detector:
     centres; yaw is rotation_y), best score first.
     """
 
-    def __init__(self, config: RunConfig, network: DenseDetector) -> None:
+    def __init__(self, config: RunConfig, network: nn.Module) -> None:
         """Take a network whose weights are loaded; `load` is the usual way."""
         self.config = config
         self._network = network.eval()

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mono3d.codec.dense import (
-    DenseCodec,
-    DenseTargets,
+from mono3d.codec.dense import DenseCodec
+from mono3d.codec.heading import encode_axis, encode_direction
+from mono3d.codec.point_codec import (
+    BoxTargets,
     PositionConfidence,
     gather_points,
     point_confidence,
@@ -41,7 +42,7 @@ def camera_frame(boxes: Boxes3D, projection: Tensor = CAMERA) -> Frame:
     )
 
 
-def responses_that_say(targets: DenseTargets, codec: DenseCodec) -> dict[str, Tensor]:
+def responses_that_say(targets: BoxTargets, codec: DenseCodec) -> dict[str, Tensor]:
     """Responses of a perfect network: the targets at their points, no object anywhere else."""
     num_images, num_points = len(targets.index), len(make_points(IMAGE_SIZE, codec.strides))
 
@@ -54,12 +55,12 @@ def responses_that_say(targets: DenseTargets, codec: DenseCodec) -> dict[str, Te
     is_class = torch.nn.functional.one_hot(targets.labels, NUM_CLASSES)
     return {
         "class_logits": placed(is_class) * 20 - 10,
-        "centerness_logits": placed(targets.centerness.logit(eps=1e-4)),
+        "centerness_logits": placed(targets.weight.logit(eps=1e-4)),
         "offset": placed(targets.offset),
         "depth_m": placed(targets.depth_m),
         "log_dims": placed(targets.log_dims),
-        "axis": placed(targets.axis),
-        "direction": placed(torch.nn.functional.one_hot(targets.direction, 2)),
+        "axis": placed(encode_axis(targets.alpha)),
+        "direction": placed(torch.nn.functional.one_hot(encode_direction(targets.alpha), 2)),
         "velocity": placed(targets.velocity),
         "attribute": placed(torch.nn.functional.one_hot(targets.attributes, 4)),
     }
@@ -150,7 +151,7 @@ def test_targets_by_hand() -> None:
     codec = make_codec()
     batch = make_batch([camera_frame(boxes)], codec)
     targets = codec.targets(batch)
-    best = targets.centerness[0].argmax()
+    best = targets.weight[0].argmax()
     grid = codec.grid(batch.images)
     point = grid.centers_px[targets.index[0, best]]
     stride = grid.strides_px[targets.index[0, best]]
@@ -161,10 +162,7 @@ def test_targets_by_hand() -> None:
     assert targets.log_depth[0, best].item() == pytest.approx((math.log(10) - 2.5) / 0.6, abs=1e-5)
     torch.testing.assert_close(targets.log_dims[0, best], torch.tensor([0, 0, math.log(2)]))
     alpha = -math.atan2(1, 10)
-    torch.testing.assert_close(
-        targets.axis[0, best], torch.tensor([math.sin(2 * alpha), math.cos(2 * alpha)])
-    )
-    assert targets.direction[0, best] == 1
+    assert targets.alpha[0, best].item() == pytest.approx(alpha)
     assert not targets.velocity_known.any()
     assert targets.velocity.isfinite().all()
     assert targets.attribute_known[0, best]
@@ -186,7 +184,7 @@ def test_an_image_without_objects_has_no_positives() -> None:
     for value in (positives.index, positives.slot, positives.weight):
         assert value.eq(0).all()
     targets = codec.targets(make_batch([camera_frame(Boxes3D.empty())], codec))
-    for name in ("offset", "log_depth", "log_dims", "axis", "velocity"):
+    for name in ("offset", "log_depth", "log_dims", "alpha", "velocity"):
         assert getattr(targets, name).isfinite().all(), name
     assert not targets.valid.any()
 
@@ -220,7 +218,7 @@ def test_depth_at_centers_is_read_at_the_most_central_point() -> None:
     read = codec.depth_at_centers(responses, batch)
     for slot in (0, 1):
         of_object = targets.valid[0] & (targets.object_ids[0] == slot)
-        best = torch.where(of_object, targets.centerness[0], 0.0).argmax()
+        best = torch.where(of_object, targets.weight[0], 0.0).argmax()
         assert read[0, slot] == targets.index[0, best].float()
     assert read[0, 2:].isnan().all()
 
@@ -229,7 +227,8 @@ def test_scores_fall_with_uncertainty_and_spread_bins() -> None:
     depth = make_codec().depth
 
     def confidence(**responses: Tensor) -> Tensor:
-        return point_confidence({"centerness_logits": torch.zeros(1, 2), **responses}, depth, None)
+        said = {"class_logits": torch.zeros(1, 2, 1), "centerness_logits": torch.zeros(1, 2)}
+        return point_confidence({**said, **responses}, depth, None)
 
     torch.testing.assert_close(confidence(), torch.full((1, 2), 0.5))
     bins = torch.tensor([[[0.0, 0, 0, 0], [100.0, 0, 0, 0]]])
@@ -245,7 +244,7 @@ def test_a_position_is_as_sure_as_simulated_depths_are_near() -> None:
     depth = make_codec().depth
     position = PositionConfidence(tolerances_m=(0.5, 2.0), relative_error=0.1)
     responses = {
-        "centerness_logits": torch.full((1, 2), 100.0),
+        "class_logits": torch.zeros(1, 2, 1),
         "depth_m": torch.tensor([[10.0, 40.0]]),
     }
     random = np.random.default_rng(0)

@@ -3,7 +3,18 @@ import math
 import pytest
 import torch
 
-from mono3d.codec.heading import decode_heading, encode_axis, encode_direction
+from mono3d.codec.heading import (
+    NUM_BINS,
+    AxisHeading,
+    BinHeading,
+    HeadingCode,
+    decode_bin,
+    decode_heading,
+    encode_axis,
+    encode_bin,
+    encode_direction,
+)
+from mono3d.geometry.angles import wrap
 
 
 def test_decode_inverts_encode_all_around() -> None:
@@ -40,3 +51,36 @@ def test_decoded_angles_are_in_the_half_open_turn() -> None:
     decoded = decode_heading(axis, torch.tensor([0, 0, 0, 0]))
     assert (decoded >= -math.pi).all()
     assert (decoded < math.pi).all()
+
+
+def test_bins_decode_what_they_encode_all_around() -> None:
+    alpha = torch.linspace(-math.pi, math.pi, 721)[:-1]
+    number, residual = encode_bin(alpha)
+    assert set(number.tolist()) == set(range(NUM_BINS))
+    assert residual.abs().max() <= math.pi / NUM_BINS + 1e-6
+    torch.testing.assert_close(decode_bin(number, residual), alpha, rtol=0, atol=1e-5)
+
+
+def test_bin_zero_looks_along_the_ray_and_bin_six_back() -> None:
+    number, residual = encode_bin(torch.tensor([0.0, 0.1, -0.1, math.pi - 0.1]))
+    assert number.tolist() == [0, 0, 0, 6]
+    torch.testing.assert_close(residual, torch.tensor([0.0, 0.1, -0.1, -0.1]), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("code", [AxisHeading(), BinHeading()], ids=["axis", "bins"])
+def test_the_mean_with_the_mirrored_answer_is_the_angle_itself(code: HeadingCode) -> None:
+    """A network that says alpha of the image and pi - alpha of the mirror image."""
+    alpha = torch.linspace(-math.pi, math.pi, 360)[:-1] + 1e-3
+    said = perfect(code, alpha)
+    mirrored = perfect(code, wrap(math.pi - alpha))
+    decoded = code.decode(code.mean_with_mirrored(said, mirrored))
+    torch.testing.assert_close((decoded - alpha).cos(), torch.ones_like(alpha))
+
+
+def perfect(code: HeadingCode, alpha: torch.Tensor) -> dict[str, torch.Tensor]:
+    if isinstance(code, AxisHeading):
+        direction = torch.nn.functional.one_hot(encode_direction(alpha), 2).float()
+        return {"axis": encode_axis(alpha), "direction": direction}
+    number, residual = encode_bin(alpha)
+    bins = torch.nn.functional.one_hot(number, NUM_BINS).float()
+    return {"heading_bins": bins, "heading_residuals": residual[:, None] * bins}

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mono3d.codec.mirror import mean_with_mirrored, mirror_inputs
+from mono3d.codec.mirror import mirror_inputs
 from mono3d.codec.points import make_points
 from mono3d.data.augment import Augmentation
 from mono3d.structures import Batch, Inputs
@@ -63,7 +63,7 @@ def test_two_perfect_answers_have_the_truth_as_their_mean(seed: int) -> None:
     codec = make_codec()
     plain, flipped = both_ways(seed)
     said, mirrored = (responses_that_say(codec.targets(b), codec) for b in (plain, flipped))
-    mean = mean_with_mirrored(said, mirrored, strides=codec.strides, image_size=IMAGE_SIZE)
+    mean = codec.mean_with_mirrored(said, mirrored, IMAGE_SIZE)
     # Points of both that speak of the same object: those near its edge may learn it in one only.
     grid = make_points(IMAGE_SIZE, codec.strides)
     mine, theirs = owners(plain, len(grid)), owners(flipped, len(grid))
@@ -89,6 +89,6 @@ def test_depths_are_averaged_as_ratios_and_scores_as_logits() -> None:
         "depth_m": torch.full_like(said["depth_m"], 40.0),
         "class_logits": torch.full_like(said["class_logits"], -10.0),
     }
-    mean = mean_with_mirrored(said, mirrored, strides=codec.strides, image_size=IMAGE_SIZE)
+    mean = codec.mean_with_mirrored(said, mirrored, IMAGE_SIZE)
     assert (mean["depth_m"] == 20.0).all()
     torch.testing.assert_close(mean["class_logits"], (said["class_logits"] - 10) / 2)

@@ -8,7 +8,7 @@ import torch
 
 from mono3d.codec.depth import MAX_DEPTH_M, MIN_DEPTH_M
 from mono3d.model.backbone import build_from_config
-from mono3d.model.dense_detector import DenseOutputs
+from mono3d.model.depth_head import DepthHead
 from mono3d.structures import Inputs
 from tests.support.detectors import NUM_ATTRIBUTES, make_detector
 from tests.support.frames import IMAGE_SIZE, NUM_CLASSES, make_codec
@@ -112,7 +112,7 @@ def test_depth_scales_with_the_focal_length_through_the_whole_network() -> None:
     """Rays kept alike (cx moves with f), twice the focal length gives twice the depth."""
     detector = make_detector().eval()
     with torch.no_grad():
-        detector.camera_embedding.weight.zero_()  # blind to the rays
+        detector.trunk.camera_embedding.weight.zero_()  # blind to the rays
     inputs = make_inputs()
     longer = Inputs(
         images=inputs.images,
@@ -137,8 +137,8 @@ def test_gradient_reaches_every_parameter(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_depth_slope_is_the_derivative_by_the_regression_output(options: dict[str, Any]) -> None:
     detector = make_detector(**options).eval()
-    if detector.fusion_logit is not None:
-        torch.nn.init.constant_(detector.fusion_logit, 0.7)
+    if detector.depth_head.fusion_logit is not None:
+        torch.nn.init.constant_(detector.depth_head.fusion_logit, 0.7)
     outputs: list[torch.Tensor] = []
     detector.box_branches.register_forward_hook(
         lambda _module, _inputs, said: outputs.append(said["log_depth"])
@@ -173,12 +173,8 @@ def test_low_precision_gives_finite_responses(options: dict[str, Any]) -> None:
     assert responses["depth_m"].max() <= MAX_DEPTH_M
 
 
-def test_branches_exist_only_where_they_are_asked_for() -> None:
-    channels = DenseOutputs(num_classes=2, num_attributes=3).box_channels()
-    assert "log_sigma" not in channels
-    assert "depth_bins" not in channels
-    both = DenseOutputs(
-        num_classes=2, num_attributes=3, num_depth_bins=6, has_uncertainty=True
-    ).box_channels()
-    assert both["log_sigma"] == 1
-    assert both["depth_bins"] == 6
+def test_depth_branches_exist_only_where_they_are_asked_for() -> None:
+    depth = make_codec().depth
+    assert DepthHead(depth).channels == {"log_depth": 1}
+    both = DepthHead(depth, num_bins=6, has_uncertainty=True)
+    assert both.channels == {"log_depth": 1, "depth_bins": 6, "log_sigma": 1}

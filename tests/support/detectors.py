@@ -1,11 +1,17 @@
-"""A dense detector small enough for a test, with the codec of `tests.support.frames`."""
+"""Detectors small enough for a test, with the codecs of `tests.support.frames`."""
 
 import torch
 
+from mono3d.codec.center import CenterCodec
 from mono3d.codec.dense import DenseCodec
 from mono3d.model.backbone import Backbone, build_resnet
-from mono3d.model.dense_detector import DenseDetector, DenseOutputs
-from mono3d.objectives.detection import DepthLoss, DetectionObjective, LossWeights
+from mono3d.model.center_detector import CenterDetector
+from mono3d.model.dense_detector import DenseDetector
+from mono3d.model.depth_head import DepthHead
+from mono3d.model.trunk import Trunk
+from mono3d.objectives.center import CenterObjective
+from mono3d.objectives.dense import DenseObjective
+from mono3d.objectives.detection import DepthLoss, LossWeights
 from mono3d.objectives.mining.protocol import Mining
 from mono3d.objectives.mining.uniform import Uniform
 from mono3d.objectives.protocol import StepContext
@@ -26,17 +32,13 @@ def make_detector(
     """A detector of two classes, by default on an eighth of a ResNet-18."""
     torch.manual_seed(seed)
     return DenseDetector(
-        backbone=backbone or build_resnet(18, 8),
-        strides=strides,
-        channels=8,
+        trunk=Trunk(backbone=backbone or build_resnet(18, 8), strides=strides, channels=8),
         tower_depth=1,
-        outputs=DenseOutputs(
-            num_classes=NUM_CLASSES,
-            num_attributes=NUM_ATTRIBUTES,
-            num_depth_bins=num_depth_bins,
-            has_uncertainty=has_uncertainty,
+        num_classes=NUM_CLASSES,
+        num_attributes=NUM_ATTRIBUTES,
+        depth_head=DepthHead(
+            make_codec().depth, num_bins=num_depth_bins, has_uncertainty=has_uncertainty
         ),
-        depth=make_codec().depth,
     )
 
 
@@ -46,9 +48,9 @@ def make_objective(
     mining: Mining | None = None,
     depth_loss: DepthLoss = "smooth_l1_log",
     weights: LossWeights | None = None,
-) -> DetectionObjective:
+) -> DenseObjective:
     """The objective of `make_detector`."""
-    return DetectionObjective(
+    return DenseObjective(
         codec=codec,
         class_names=("car", "pedestrian"),
         mining=mining or Uniform(),
@@ -61,11 +63,49 @@ def context_of(
     *batches: Batch, progress: float = 0.0, with_statistics: bool = False
 ) -> StepContext:
     """Of a step over the given micro-batches on one rank."""
-    counts = [DetectionObjective.count_samples(batch) for batch in batches]
+    counts = [DenseObjective.count_samples(batch) for batch in batches]
     return StepContext(
         num_samples=torch.stack(counts).sum().clamp(min=1),
         num_images=sum(batch.images.shape[0] * batch.images.shape[1] for batch in batches),
         world_size=1,
         progress=progress,
         with_statistics=with_statistics,
+    )
+
+
+def make_center_detector(
+    *,
+    seed: int = 0,
+    num_depth_bins: int = 0,
+    has_uncertainty: bool = False,
+    has_keypoints: bool = False,
+) -> CenterDetector:
+    """A center detector of two classes on an eighth of a ResNet-18."""
+    torch.manual_seed(seed)
+    return CenterDetector(
+        trunk=Trunk(backbone=build_resnet(18, 8), strides=(4,), channels=8),
+        tower_depth=1,
+        num_classes=NUM_CLASSES,
+        num_attributes=NUM_ATTRIBUTES,
+        depth_head=DepthHead(
+            make_codec().depth, num_bins=num_depth_bins, has_uncertainty=has_uncertainty
+        ),
+        has_keypoints=has_keypoints,
+    )
+
+
+def make_center_objective(
+    codec: CenterCodec,
+    *,
+    mining: Mining | None = None,
+    depth_loss: DepthLoss = "smooth_l1_log",
+    weights: LossWeights | None = None,
+) -> CenterObjective:
+    """The objective of `make_center_detector`."""
+    return CenterObjective(
+        codec=codec,
+        class_names=("car", "pedestrian"),
+        mining=mining or Uniform(),
+        weights=weights or LossWeights(),
+        depth_loss=depth_loss,
     )

@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mono3d.codec.center import CenterCodec
 from mono3d.codec.dense import DenseCodec
 from mono3d.codec.depth import LogDepthCodec
+from mono3d.codec.point_codec import PointCodec
 from mono3d.data.augment import Augmentation
 from mono3d.data.loaders import Preparation, collate, prepare
 from mono3d.geometry.boxes import corners_cam, hull_2d, yaw_cam_from_bev
@@ -190,7 +192,7 @@ def make_codec(
 
 def make_batch(
     frames: Sequence[Frame],
-    codec: DenseCodec,
+    codec: PointCodec,
     *,
     augmentation: Augmentation | None = None,
     max_objects: int = 16,
@@ -206,3 +208,14 @@ def make_batch(
     )
     generator = torch.Generator().manual_seed(0)
     return collate([prepare(frame, preparation, generator) for frame in frames], max_objects)
+
+
+def make_center_codec(*, stride: int = 4, max_objects: int = 16) -> CenterCodec:
+    """A center codec of two classes for small images."""
+    dense = make_codec()
+    return CenterCodec(
+        stride=stride,
+        depth=dense.depth,
+        mean_dims_hwl=torch.tensor([[1.6, 1.8, 4.2], [1.7, 0.7, 0.8]]),
+        max_objects=max_objects,
+    )

@@ -34,7 +34,7 @@ def test_codec_and_model_share_points_and_depth_code() -> None:
     batch = next(build_loader(config, FramesInMemory(8), rank=0, world_size=1).epoch(0))
     assert model(batch).responses["depth_m"].shape == (2, len(codec.grid(batch.images)))
     assert codec.depth.reference_focal_px == 80.0
-    assert codec.depth == model._depth
+    assert codec.depth == model.depth_head.codec
 
 
 def test_classes_without_a_mean_size_are_named() -> None:

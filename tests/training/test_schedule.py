@@ -41,13 +41,13 @@ def test_steps_drop_at_their_milestones() -> None:
 
 def test_weights_decay_and_norms_biases_and_scales_do_not() -> None:
     detector = make_detector(num_depth_bins=4)
-    frozen = next(iter(detector.backbone.parameters())).requires_grad_(False)
+    frozen = next(iter(detector.trunk.backbone.parameters())).requires_grad_(False)
     decaying, plain = parameter_groups(detector, 0.05)
     assert decaying["weight_decay"] == 0.05
     assert plain["weight_decay"] == 0.0
     assert all(p.dim() > 1 for p in decaying["params"])
     plain_ids = {id(p) for p in plain["params"]}
-    assert id(detector.fusion_logit) in plain_ids
+    assert id(detector.depth_head.fusion_logit) in plain_ids
     assert {id(p) for p in detector.scales.values()} <= plain_ids
     together = [*decaying["params"], *plain["params"]]
     assert len(together) == sum(p.requires_grad for p in detector.parameters())

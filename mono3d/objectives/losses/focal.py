@@ -1,5 +1,6 @@
-"""Focal loss of independent class probabilities."""
+"""Focal losses of independent class probabilities."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,3 +25,22 @@ def sigmoid_focal(
     miss = targets * (1 - probability) + (1 - targets) * probability
     weight = targets * alpha + (1 - targets) * (1 - alpha)
     return weight * miss**gamma * entropy
+
+
+def heatmap_focal(
+    logits: Float[Tensor, "*n"], heat: Float[Tensor, "*n"], *, alpha: float = 2.0, beta: float = 4.0
+) -> Float[Tensor, "*n"]:
+    """Focal loss of a heat map: cells where it is 1 are positives, those near them punished less.
+
+    Args:
+        logits: Of each class at each cell.
+        heat: Between 0 and 1.
+        alpha: How fast well-classified cells lose weight.
+        beta: How much less cells near a positive count as negatives.
+
+    Source:
+        CornerNet (arXiv:1808.01244), equation 1, with CenterNet's constants.
+    """
+    positive = (1 - logits.sigmoid()) ** alpha * F.softplus(-logits)
+    negative = (1 - heat) ** beta * logits.sigmoid() ** alpha * F.softplus(logits)
+    return torch.where(heat == 1, positive, negative)

@@ -72,7 +72,7 @@ def test_a_total_by_hand() -> None:
         return sum(e * e / (2 * beta) if (e := abs(x)) < beta else e - beta / 2 for x in errors)
 
     alpha = -math.atan2(0.2, 10.0)
-    weight = targets.centerness.item()
+    weight = targets.weight.item()
     expected = {
         # p = 0.5 everywhere: one positive costs α/4 ln 2, every other logit (1 - α)/4 ln 2.
         "classification": (0.25 + 0.75 * (2 * num_points - 1)) / 4 * math.log(2),
@@ -290,7 +290,7 @@ def test_each_term_alone_reaches_the_first_convolution() -> None:
     batch = make_batch([surround_frame(0)], CODEC)
     detector = make_detector(has_uncertainty=True)
     objective = make_objective(CODEC, depth_loss="laplace")
-    first = next(p for p in detector.backbone.parameters() if p.dim() == 4)
+    first = next(p for p in detector.trunk.backbone.parameters() if p.dim() == 4)
     terms = objective(detector(batch), batch, context_of(batch)).terms
     assert set(terms) == set(TERMS)
     for name, term in terms.items():
