@@ -218,3 +218,32 @@ def test_corners_behind_or_beside_are_not_taught() -> None:
     assert 0 < keypoints.before_camera[0].sum() < NUM_KEYPOINTS
     assert keypoints.inside[0].sum() < keypoints.before_camera[0].sum()
     assert keypoints.heatmap.amax(1)[0].eq(1).sum() == keypoints.inside[0].sum()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_perfect_answers_have_the_truth_as_their_mean(seed: int) -> None:
+    """Where both images give an object the same cell, as seen from either side."""
+    codec = make_center_codec()
+    projection = random_camera(seed)
+    frame = camera_frame(boxes_before(projection, seed), projection)
+    plain, flipped = (
+        make_batch([frame], codec, augmentation=Augmentation(flip_probability=p))
+        for p in (0.0, 1.0)
+    )
+    mean = codec.mean_with_mirrored(
+        responses_that_say(codec, plain), responses_that_say(codec, flipped), IMAGE_SIZE
+    )
+    columns = IMAGE_SIZE[1] // 4
+    mine, theirs = (
+        dict(zip(b.positives.slot[0, 0].tolist(), b.positives.index[0, 0].tolist(), strict=True))
+        for b in (plain, flipped)
+    )
+    back = {slot: i - i % columns + columns - 1 - i % columns for slot, i in theirs.items()}
+    valid = plain.positives.slot[0, 0][plain.positives.valid[0, 0]].tolist()
+    agreed = [slot for slot in valid if mine[slot] == back.get(slot)]
+    assert len(agreed) > 1
+    truth = plain.boxes_cam.select(torch.tensor(0)).select(torch.tensor(0))
+    truth = truth.select(torch.tensor(agreed))
+    index = torch.tensor([[mine[slot] for slot in agreed]])
+    boxes = codec.boxes_at(mean, plain, index=index, labels=truth.labels[None])
+    assert_equal_boxes(boxes.select(torch.tensor(0)), truth)

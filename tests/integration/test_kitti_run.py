@@ -10,16 +10,26 @@ from mono3d.training.local import train_locally
 from tests.support.kitti_folder import write_kitti
 
 
+FAMILIES = {
+    "dense": ("model.has_depth_map=true",),
+    "center": (
+        "model={kind: center, backbone: {kind: resnet, depth: 18}}", "model.has_depth_map=true",
+        "model.has_uncertainty=true", "loss.depth_loss=laplace", "model.has_keypoints=true",
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_kitti_folder_trains_and_is_evaluated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     root = write_kitti(tmp_path / "kitti")
     shrunk = (
         "train.epochs=2", "evaluation.every_epochs=2", "input.image_height_px=64",
-        "input.image_width_px=192", "model.backbone.width=8", "model.channels=8",
-        "model.has_depth_map=true", "train.batch_size=1", "evaluation.flip=true",
+        "input.image_width_px=192", *FAMILIES[family], "model.backbone.width=8",
+        "model.channels=8", "train.batch_size=1", "evaluation.flip=true",
     )  # fmt: skip
     config = load_recipe("kitti_overfit", [f"data.root={root}", *shrunk])
     result = train_locally(config, name="small")

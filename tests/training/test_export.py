@@ -11,13 +11,20 @@ from tests.support.frames import IMAGE_SIZE
 from tests.support.training import tiny_config
 
 
-@pytest.mark.parametrize("ground", [None, {"height_m": 0.0}])
+CENTER = {
+    "kind": "center", "backbone": {"width": 8}, "channels": 8, "has_keypoints": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "model", [{}, {"ground": {"height_m": 0.0}}, CENTER], ids=["dense", "ground", "center"]
+)
 def test_an_export_takes_any_number_of_images(
-    ground: dict[str, float] | None, monkeypatch: pytest.MonkeyPatch
+    model: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Checked shapes are read, and what is read an export takes for fixed.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    config = tiny_config(model={"ground": ground})
+    config = tiny_config(model=model)
     detector = ExportedDetector(build_model(config).eval(), build_codec(config), top_k=5)
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 255, (3, 3, *IMAGE_SIZE), generator=random, dtype=torch.uint8)
