@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from mono3d.cli.options import OverridesArgument, RecipeArgument
 from mono3d.cli.rendering import render
+from mono3d.config.load import load_recipe
 from mono3d.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -112,6 +114,54 @@ def verify(
     typer.echo(f"{len(dataset)} frames read: {errors} broken, {notes} odd")
     if errors:
         raise typer.Exit(2)
+
+
+@app.command()
+def show(
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for one picture a frame.")
+    ] = Path("runs/shown"),
+    frames: Annotated[
+        str, typer.Option(help="Numbers of frames of the training split, such as 0,7,20.")
+    ] = "0,1,2,3",
+    epoch: Annotated[
+        int, typer.Option(min=0, help="Epoch whose augmentation and image size are shown.")
+    ] = 0,
+    points: Annotated[
+        bool, typer.Option(help="Draw LiDAR depth; each frame needs a sweep.")
+    ] = True,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="Whose depths mining weighs. Default: the network as it starts."),
+    ] = None,
+) -> None:
+    """Draw what training would teach of frames: labels, targets, mining weights, LiDAR depth.
+
+    All of it comes from the loader's and the objective's own code, before any training.
+    """
+    from mono3d.evaluation.figures import write_png
+    from mono3d.evaluation.target_figure import teaching_figure
+    from mono3d.training.assembly import build_dataset
+    from mono3d.training.assess import resolve_checkpoint
+    from mono3d.training.show import show_frames
+
+    try:
+        numbers = [int(number) for number in frames.split(",")]
+    except ValueError:
+        raise ConfigError(f"--frames={frames}: must be numbers with commas between") from None
+    config = load_recipe(recipe, overrides or [])
+    location = None if checkpoint is None else resolve_checkpoint(checkpoint)
+    dataset = build_dataset(config, "train", with_points=points)
+    output.mkdir(parents=True, exist_ok=True)
+    mined_by = "the untrained network" if location is None else Path(location).name
+    shown = show_frames(config, dataset, numbers, epoch=epoch, checkpoint=location)
+    for number, item in zip(numbers, shown, strict=True):
+        figure = teaching_figure(item.frame, item.teaching, config.data.class_names, mined_by)
+        path = output / f"{number:06d}.png"
+        write_png(figure, path)
+        typer.echo(f"{item.frame.frame_id}: {path}")
 
 
 def _open(

@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from mono3d.geometry.angles import wrap
 
@@ -24,6 +25,10 @@ class HeadingCode(Protocol):
 
     channels: ClassVar[Mapping[str, int]]
     """Responses that say it → their channels."""
+
+    def encode(self, alpha: Float[Tensor, "*n"]) -> dict[str, Tensor]:
+        """Responses [*n, channels] that say it exactly."""
+        ...
 
     def decode(self, said: Mapping[str, Tensor]) -> Float[Tensor, "*n"]:
         """Alpha in [-pi, pi) from the responses [*n, channels]."""
@@ -45,6 +50,11 @@ class AxisHeading:
     """
 
     channels: ClassVar[Mapping[str, int]] = {"axis": 2, "direction": 2}
+
+    def encode(self, alpha: Float[Tensor, "*n"]) -> dict[str, Tensor]:
+        """The axis, and which way along it."""
+        direction = one_hot(encode_direction(alpha), 2).to(alpha.dtype)
+        return {"axis": encode_axis(alpha), "direction": direction}
 
     def decode(self, said: Mapping[str, Tensor]) -> Float[Tensor, "*n"]:
         """The likelier of the two directions along the axis."""
@@ -72,6 +82,12 @@ class BinHeading:
     channels: ClassVar[Mapping[str, int]] = {
         "heading_bins": NUM_BINS, "heading_residuals": NUM_BINS,
     }  # fmt: skip
+
+    def encode(self, alpha: Float[Tensor, "*n"]) -> dict[str, Tensor]:
+        """The nearest bin, and the rest from its middle."""
+        number, residual = encode_bin(alpha)
+        bins = one_hot(number, NUM_BINS).to(alpha.dtype)
+        return {"heading_bins": bins, "heading_residuals": bins * residual[..., None]}
 
     def decode(self, said: Mapping[str, Tensor]) -> Float[Tensor, "*n"]:
         """The likeliest bin's middle and its residual."""

@@ -260,6 +260,28 @@ class PointCodec(ABC):
         """Decode the responses at given points as boxes of given classes."""
         names = (*_BOX_RESPONSES, *self.heading.channels)
         said = {name: gather_points(responses[name], index).float() for name in names}
+        return self._boxes(said, inputs, index, labels)
+
+    def boxes_of(self, targets: BoxTargets, batch: Batch) -> Boxes3D:
+        """What decoding makes of the targets [n, p] themselves: the boxes that they came from."""
+        focal = focal_px(batch.projection.flatten(0, 1))[:, None]
+        said = {
+            "offset": targets.offset,
+            "depth_m": self.depth.decode(targets.log_depth, focal),
+            "log_dims": targets.log_dims,
+            "velocity": targets.velocity,
+            "attribute": F.one_hot(targets.attributes),
+            **self.heading.encode(targets.alpha),
+        }
+        return self._boxes(said, batch, targets.index, targets.labels)
+
+    def _boxes(
+        self,
+        said: Mapping[str, Tensor],
+        inputs: Inputs,
+        index: Int64[Tensor, "n k"],
+        labels: Int64[Tensor, "n k"],
+    ) -> Boxes3D:
         constants = self._on(index.device)
         grid = self.grid(inputs.images)
         points_px, strides = grid.centers_px[index], grid.strides_px[index]

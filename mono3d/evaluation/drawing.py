@@ -73,7 +73,23 @@ def name_detections(
     class_names: Sequence[str],
 ) -> None:
     """Class and score above the best detections, as far as the words do not cover each other."""
-    boxes = detections.boxes
+    words = [
+        f"{class_names[label].replace('_', ' ')} {score:.2f}"
+        for label, score in zip(
+            detections.boxes.labels.tolist(), detections.scores.tolist(), strict=True
+        )
+    ]
+    name_boxes(axes, detections.boxes, words, projection, image_size)
+
+
+def name_boxes(
+    axes: Axes,
+    boxes: Boxes3D,
+    words: Sequence[str],
+    projection: Float[Tensor, "3 4"],
+    image_size: tuple[int, int],
+) -> None:
+    """Words above boxes of the camera frame, the first ones first, where there is room for them."""
     corners = corners_cam(boxes.centers, boxes.dims_hwl, boxes.yaw)
     hulls, is_inside = hull_2d(corners, projection, image_size)
     height, width = image_size
@@ -87,9 +103,8 @@ def name_detections(
         )
         if is_free and len(taken) < _MAX_NAMED:
             taken.append((start, top))
-            name = class_names[int(boxes.labels[index])].replace("_", " ")
             place = (left, top, "left") if start == left else (right, top, "right")
-            _name_box(axes, f"{name} {detections.scores[index].item():.2f}", place)
+            _name_box(axes, words[index], place)
 
 
 def _name_box(axes: Axes, text: str, place: tuple[float, float, str]) -> None:

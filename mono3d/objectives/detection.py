@@ -130,6 +130,19 @@ class PointObjective(nn.Module, ABC):
             )
         return ObjectiveOutput(terms=terms, statistics={"depth_error": relative, **statistics})
 
+    @torch.no_grad()
+    def mined_weights(
+        self, predictions: Predictions, batch: Batch, context: StepContext
+    ) -> Float[Tensor, "n p"]:
+        """Weight of each positive's depth loss; remembered nowhere in evaluation mode."""
+        targets = self.codec.targets(batch)
+        said = {
+            name: gather_points(value.float(), targets.index)
+            for name, value in predictions.responses.items()
+            if name != "depth_map"
+        }
+        return self._mine(said, targets, self._depth(said, targets), context)[0]
+
     @abstractmethod
     def family_sums(
         self,

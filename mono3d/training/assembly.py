@@ -75,11 +75,14 @@ SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")
 _AUTOCAST: Mapping[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 
 
-def build_dataset(config: RunConfig, split: Literal["train", "val"]) -> FrameDataset:
-    """The frames of a split, one camera each."""
+def build_dataset(
+    config: RunConfig, split: Literal["train", "val"], *, with_points: bool | None = None
+) -> FrameDataset:
+    """The frames of a split, one camera each; with LiDAR where training learns from it."""
     data = config.data
     name = data.train_split if split == "train" else data.val_split
-    with_points = split == "train" and config.model.has_depth_map
+    if with_points is None:
+        with_points = split == "train" and config.model.has_depth_map
     match data:
         case NuScenesData():
             return NuScenesDataset(

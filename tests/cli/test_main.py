@@ -139,3 +139,12 @@ def test_an_unknown_oracle_is_refused_before_anything_is_read(
     assert (
         "--oracle: 'colour' is none of depth, centre, size, yaw, class" in capsys.readouterr().err
     )
+
+
+def test_data_show_draws_frames_of_a_recipe(tmp_path: Path) -> None:
+    root = write_kitti(tmp_path / "kitti")
+    shrunk = ["input.image_height_px=64", "input.image_width_px=192", "model.backbone.width=8"]
+    command = ["data", "show", "kitti_overfit", f"data.root={root}", *shrunk]
+    result = RUNNER.invoke(app, [*command, "--frames", "0,2", "-o", str(tmp_path / "shown")])
+    assert result.exit_code == 0
+    assert {path.name for path in (tmp_path / "shown").iterdir()} == {"000000.png", "000002.png"}

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from mono3d.codec.center import NUM_KEYPOINTS, CenterCodec
-from mono3d.codec.heading import NUM_BINS, encode_bin
 from mono3d.codec.point_codec import BoxTargets
 from mono3d.codec.points import make_points
 from mono3d.data.augment import Augmentation
@@ -43,16 +42,13 @@ def responses_that_say(codec: CenterCodec, batch: Batch) -> dict[str, Tensor]:
         shape = (len(index), num_points + 1, *values.shape[2:])
         return torch.zeros(shape).scatter(1, index, values.float())[:, :num_points]
 
-    number, residual = encode_bin(targets.alpha)
-    bins = one_hot(number, NUM_BINS)
     heat = codec.image_targets(batch, targets).heatmap
     return {
         "class_logits": heat.logit(eps=1e-4),
         "offset": placed(targets.offset),
         "depth_m": placed(targets.depth_m),
         "log_dims": placed(targets.log_dims),
-        "heading_bins": placed(bins),
-        "heading_residuals": placed(bins * residual[..., None]),
+        **{name: placed(values) for name, values in codec.heading.encode(targets.alpha).items()},
         "velocity": placed(targets.velocity),
         "attribute": placed(one_hot(targets.attributes, 4)),
     }
@@ -81,6 +77,8 @@ def test_decoding_perfect_responses_gives_the_boxes(seed: int, flip_probability:
     ((said, truth),) = found_and_true(batch, targets, boxes)
     assert len(said) > 4
     assert_equal_boxes(said, truth)
+    ((exact, truth),) = found_and_true(batch, targets, codec.boxes_of(targets, batch))
+    assert_equal_boxes(exact, truth)
     decoded, scores = codec.decode(responses, batch, top_k=len(said))
     assert (scores > 0.9).all()
     assert sorted(decoded.object_ids[0].tolist()) == sorted(said.object_ids.tolist())

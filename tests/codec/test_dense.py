@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from mono3d.codec.dense import DenseCodec
-from mono3d.codec.heading import encode_axis, encode_direction
 from mono3d.codec.point_codec import (
     BoxTargets,
     PositionConfidence,
@@ -59,8 +58,7 @@ def responses_that_say(targets: BoxTargets, codec: DenseCodec) -> dict[str, Tens
         "offset": placed(targets.offset),
         "depth_m": placed(targets.depth_m),
         "log_dims": placed(targets.log_dims),
-        "axis": placed(encode_axis(targets.alpha)),
-        "direction": placed(torch.nn.functional.one_hot(encode_direction(targets.alpha), 2)),
+        **{name: placed(values) for name, values in codec.heading.encode(targets.alpha).items()},
         "velocity": placed(targets.velocity),
         "attribute": placed(torch.nn.functional.one_hot(targets.attributes, 4)),
     }

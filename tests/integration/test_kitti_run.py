@@ -9,7 +9,6 @@ from mono3d.training.assess import assess_checkpoint
 from mono3d.training.local import train_locally
 from tests.support.kitti_folder import write_kitti
 
-
 FAMILIES = {
     "dense": ("model.has_depth_map=true",),
     "center": (

@@ -10,7 +10,6 @@ from mono3d.training.export import ExportedDetector
 from tests.support.frames import IMAGE_SIZE
 from tests.support.training import tiny_config
 
-
 CENTER = {
     "kind": "center", "backbone": {"width": 8}, "channels": 8, "has_keypoints": True,
 }  # fmt: skip
