@@ -111,6 +111,8 @@ def _draw_positives(axes: Axes, frame: Frame, teaching: Teaching) -> None:
         heat = teaching.heat.numpy()
         axes.imshow(heat, extent=(0, size[1], size[0], 0), cmap=_HEAT_COLORS, alpha=0.8 * heat**0.5)
     draw_wireframes(axes, teaching.decoded, frame.projection[0], size, PREDICTION_COLOR)
+    if not objects:
+        return
     corners, sides = teaching.points_px, teaching.cell_px
     cells = [
         Rectangle((u - side / 2, v - side / 2), side, side)
