@@ -45,7 +45,7 @@ def read_tables(root: Path, version: str) -> dict[str, Any]:
     try:
         return _columns(_load_devkit(root, version), root / version)
     except (AssertionError, LookupError, TypeError, ValueError, OSError) as error:
-        raise DataError(f"{root / version}: tables do not fit together ({error!r})") from error
+        raise DataError(_why(root / version, error)) from error
 
 
 def _check_tables(root: Path, version: str) -> None:
@@ -64,16 +64,21 @@ def _load_devkit(root: Path, version: str) -> "NuScenes":
     try:
         return NuScenes(version, str(root), verbose=False)
     except json.JSONDecodeError as error:
-        raise DataError(f"{_broken_table(root / version)}: not valid JSON ({error})") from error
+        raise DataError(_why(root / version, error)) from error
 
 
-def _broken_table(folder: Path) -> Path:
-    for name in TABLES:
+def _why(folder: Path, error: Exception) -> str:
+    """What is wrong with tables that could not be read, as far as can be told from them."""
+    for path in (folder / f"{name}.json" for name in TABLES):
         try:
-            json.loads((folder / f"{name}.json").read_bytes())
-        except ValueError:
-            return folder / f"{name}.json"
-    return folder
+            records = json.loads(path.read_bytes())
+        except ValueError as broken:
+            return f"{path}: not valid JSON ({broken})"
+        if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
+            return f"{path}: must be a list of records, as all tables of nuScenes"
+    if isinstance(error, KeyError):
+        return f"{folder}: tables do not fit together: they speak of {error}, which is not there"
+    return f"{folder}: tables do not fit together ({error!r})"
 
 
 def _columns(nusc: "NuScenes", folder: Path) -> dict[str, Any]:

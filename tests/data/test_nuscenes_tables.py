@@ -22,7 +22,7 @@ BROKEN_TABLES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "dangling": (
         lambda r: edit_table(r, "sample_data", lambda rows: rows[3].update(ego_pose_token="gone")),
-        "tables do not fit together .*gone",
+        "tables do not fit together: .*gone",
     ),
     "no map": (lambda r: (r / "maps" / "map.png").unlink(), "tables do not fit together .*map"),
     "zero size": (
