@@ -18,6 +18,7 @@ from mono3d.cli.main import main
 from mono3d.config.load import load_recipe
 from mono3d.storage.digests import sha256
 from mono3d.training.local import train_locally
+from tests.conftest import READER_KEY, READER_SECRET
 from tests.support.kitti_folder import CALIBRATION, CAR, P2, write_kitti
 from tests.support.nuscenes_tables import VERSION, write_tables
 
@@ -473,6 +474,22 @@ PREDICTIONS: list[Row] = [
 TABLE = [*LABELS, *CALIBRATIONS, *FRAMES, *NUSCENES, *CONFIG, *CHECKPOINTS, *SERVICES, *PREDICTIONS]
 
 
+def line_of_failure(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
+    """What the command says when it ends with exit code 2: one line of its own."""
+    monkeypatch.setattr(sys, "argv", ["mono3d", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    printed = capsys.readouterr()
+    assert exit_.value.code == 2, printed
+    assert "Traceback" not in printed.err
+    lines = [line for line in printed.err.splitlines() if line.startswith("mono3d: ")]
+    lines += [line for line in printed.out.splitlines() if line.startswith("broken ")]
+    assert len(lines) == 1, printed
+    return lines[0]
+
+
 @pytest.fixture
 def environment() -> Iterator[None]:
     before = dict(os.environ)
@@ -495,14 +512,44 @@ def test_bad_input_is_one_line_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["mono3d", *arrange(world)])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    printed = capsys.readouterr()
-    assert exit_.value.code == 2, printed
-    lines = [line for line in (printed.err + printed.out).splitlines() if said in line]
-    assert lines, printed
-    assert "Traceback" not in printed.err
+    assert said in line_of_failure(arrange(world), monkeypatch, capsys)
+
+
+def as_reader(world: World) -> list[str]:
+    os.environ.update(AWS_ACCESS_KEY_ID=READER_KEY, AWS_SECRET_ACCESS_KEY=READER_SECRET)
+    return ["train", "kitti_overfit", f"data.root={world.kitti}", "cluster.storage=s3://mono3d/new"]
+
+
+def with_wrong_secret(_: World) -> list[str]:
+    os.environ["AWS_SECRET_ACCESS_KEY"] = "not-the-secret"
+    return ["evaluate", "s3://mono3d/run"]
+
+
+STORES: list[Row] = [
+    ("no such bucket", lambda _: ["evaluate", "s3://nobucket/run"], "the bucket does not exist"),
+    ("no such checkpoint in S3", s3, "s3://mono3d/nothing: no complete checkpoint"),
+    ("wrong secret", with_wrong_secret, "AWS_SECRET_ACCESS_KEY"),
+    ("storage for reading only", as_reader, "cannot write s3://mono3d/new"),
+]
+
+
+@pytest.mark.services
+@pytest.mark.parametrize(
+    ("arrange", "said"), [row[1:] for row in STORES], ids=[r[0] for r in STORES]
+)
+def test_what_a_store_refuses_is_one_line_and_exit_code_2(
+    arrange: Callable[[World], list[str]],
+    said: str,
+    world: World,
+    environment: None,
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = line_of_failure(arrange(world), monkeypatch, capsys)
+    assert said in line
+    for secret in (READER_SECRET, "not-the-secret", os.environ["AWS_SECRET_ACCESS_KEY"]):
+        assert secret not in line
 
 
 LEGAL: list[Row] = [

@@ -14,7 +14,7 @@ import pytest
 from mono3d.errors import StorageError
 from mono3d.storage import s3
 from mono3d.storage.digests import PART_BYTES, sha256
-from tests.storage.conftest import READER_KEY, READER_SECRET
+from tests.conftest import READER_KEY, READER_SECRET
 from tests.support.web_server import web_server
 
 pytestmark = pytest.mark.services
