@@ -47,15 +47,14 @@ class KeypointTargets:
     """The projected corners and centres of the positives' objects."""
 
     heatmap: Float[Tensor, "n points keypoints"]
+    inside: Bool[Tensor, "n p keypoints"]
+    """Whether the keypoint lies in the image; those that do not are not taught."""
     offsets: Float[Tensor, "n p keypoints 2"]
     """From the object's cell, in cells."""
-    before_camera: Bool[Tensor, "n p keypoints"]
-    index: Int64[Tensor, "n p_keypoints"]
-    """Cell of each keypoint, for its rest; all keypoints of one positive after the other."""
-    rest: Float[Tensor, "n p_keypoints 2"]
+    index: Int64[Tensor, "n p keypoints"]
+    """Cell of each keypoint."""
+    rest: Float[Tensor, "n p keypoints 2"]
     """From that cell's point, in cells."""
-    inside: Bool[Tensor, "n p_keypoints"]
-    """Whether the keypoint lies in the image."""
 
 
 class CenterCodec(PointCodec):
@@ -160,10 +159,10 @@ class CenterCodec(PointCodec):
         )
         keypoints = torch.cat([corners_cam(centers, dims, yaw), centers[..., None, :]], dim=-2)
         pixels = project(keypoints, batch.projection.flatten(0, 1)[:, None, None])
-        before = (keypoints[..., 2] > MIN_DEPTH_M) & targets.valid[..., None]
         points_px = self.grid(batch.images).centers_px
         u, v = pixels.unbind(-1)
-        inside = before & (u >= 0) & (u < image_size[1]) & (v >= 0) & (v < image_size[0])
+        inside = (u >= 0) & (u < image_size[1]) & (v >= 0) & (v < image_size[0])
+        inside = inside & (keypoints[..., 2] > MIN_DEPTH_M) & targets.valid[..., None]
         cells = self._nearest_cells(pixels, image_size)
         index = cells[..., 1] * size[1] + cells[..., 0]
         top_left, bottom_right = self._corners_2d(batch)
@@ -179,11 +178,10 @@ class CenterCodec(PointCodec):
         )
         return KeypointTargets(
             heatmap=heatmap,
+            inside=inside,
             offsets=(pixels - points_px[targets.index][..., None, :]) / self._stride,
-            before_camera=before,
-            index=index.flatten(1),
-            rest=((pixels - points_px[index]) / self._stride).flatten(1, 2),
-            inside=inside.flatten(1),
+            index=index,
+            rest=(pixels - points_px[index]) / self._stride,
         )
 
     def _corners_2d(self, batch: Batch) -> tuple[Float[Tensor, "n p 2"], Float[Tensor, "n p 2"]]:

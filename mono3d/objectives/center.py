@@ -57,11 +57,12 @@ class CenterObjective(PointObjective):
         heat = heatmap_focal(responses["keypoint_logits"], wanted.heatmap)
         offsets = said["keypoint_offsets"].unflatten(-1, (NUM_KEYPOINTS, 2))
         offset = smooth_l1(offsets, wanted.offsets, beta=SMOOTH_L1_BETA).sum(-1)
-        at_keypoints = gather_points(responses["keypoint_rest"], wanted.index)
-        rest = smooth_l1(at_keypoints, wanted.rest, beta=SMOOTH_L1_BETA).sum(-1)
+        at_keypoints = gather_points(responses["keypoint_rest"], wanted.index.flatten(1))
+        rests = at_keypoints.view_as(wanted.rest)
+        rest = smooth_l1(rests, wanted.rest, beta=SMOOTH_L1_BETA).sum(-1)
         sums = {
             "keypoint_heatmap": (heat.sum((1, 2)) * images_labelled(batch)).sum(),
-            "keypoint_offset": (offset * wanted.before_camera).sum(),
+            "keypoint_offset": (offset * wanted.inside).sum(),
             "keypoint_rest": (rest * wanted.inside).sum(),
         }
         return {name: value / NUM_KEYPOINTS for name, value in sums.items()}

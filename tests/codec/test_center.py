@@ -196,14 +196,13 @@ def test_keypoints_are_where_corners_and_centre_project() -> None:
     grid = codec.grid(batch.images).centers_px
     from_object = grid[targets.index[0, 0]] + keypoints.offsets[0, 0] * 4
     torch.testing.assert_close(from_object, pixels, rtol=1e-4, atol=1e-3)
-    from_cells = grid[keypoints.index[0, :NUM_KEYPOINTS]] + keypoints.rest[0, :NUM_KEYPOINTS] * 4
+    from_cells = grid[keypoints.index[0, 0]] + keypoints.rest[0, 0] * 4
     torch.testing.assert_close(from_cells, pixels, rtol=1e-4, atol=1e-3)
-    assert keypoints.rest[0, :NUM_KEYPOINTS].abs().max() <= 0.5
+    assert keypoints.rest[0, 0].abs().max() <= 0.5
     assert keypoints.inside[0].sum() == NUM_KEYPOINTS
-    assert keypoints.before_camera[0].sum() == NUM_KEYPOINTS
     for number in range(NUM_KEYPOINTS):
         assert (keypoints.heatmap[0, :, number] == 1).nonzero().tolist() == [
-            [keypoints.index[0, number].item()]
+            [keypoints.index[0, 0, number].item()]
         ]
 
 
@@ -213,8 +212,7 @@ def test_corners_behind_or_beside_are_not_taught() -> None:
     boxes = make_boxes([[-3.0, 0.5, 3.0]], dims_hwl=(1.6, 1.8, 9.0), yaw=-1.57)
     batch = make_batch([camera_frame(boxes)], codec)
     keypoints = codec.keypoint_targets(batch, codec.targets(batch))
-    assert 0 < keypoints.before_camera[0].sum() < NUM_KEYPOINTS
-    assert keypoints.inside[0].sum() < keypoints.before_camera[0].sum()
+    assert 0 < keypoints.inside[0].sum() < NUM_KEYPOINTS - 4
     assert keypoints.heatmap.amax(1)[0].eq(1).sum() == keypoints.inside[0].sum()
 
 
