@@ -51,6 +51,16 @@ _TREE = {
 }
 
 
+CENTER = {
+    "model": {
+        "kind": "center", "backbone": {"kind": "resnet", "depth": 18, "width": 8}, "channels": 8,
+        "tower_depth": 1, "has_uncertainty": True, "num_depth_bins": 4, "has_keypoints": True,
+    },
+    "loss__depth_loss": "laplace",
+}  # fmt: skip
+"""For `tiny_config`: the other family, with all its options."""
+
+
 def tiny_config(**overrides: object) -> RunConfig:
     """A run with augmentation, GMM mining, averaging and accumulation; `a__b=1` sets a.b."""
     dotted = ((path.replace("__", "."), value) for path, value in overrides.items())

@@ -13,7 +13,7 @@ from mono3d.training.local import train_locally
 from mono3d.training.parts import Place, RunParts
 from mono3d.training.progress import NoDisplay, Progress
 from mono3d.training.state import TrainState
-from tests.support.training import no_evaluation, state_digests, tiny_config, tiny_parts
+from tests.support.training import CENTER, no_evaluation, state_digests, tiny_config, tiny_parts
 
 STEPS = 8
 
@@ -48,14 +48,19 @@ def dying_parts(config: RunConfig, place: Place) -> RunParts:
     return RunParts(**{**vars(parts), "evaluate": die_in_epoch_2})
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> RunConfig:
+def short_config(tmp_path: Path, **family: object) -> RunConfig:
     return tiny_config(
         cluster__storage=str(tmp_path / "runs"),
         train__epoch_frames=16,
         checkpoint__every_steps=3,
         checkpoint__metric="val/score",
+        **family,
     )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    return short_config(tmp_path)
 
 
 def test_a_run_leaves_checkpoints_metrics_and_a_result(config: RunConfig, tmp_path: Path) -> None:
@@ -71,9 +76,11 @@ def test_a_run_leaves_checkpoints_metrics_and_a_result(config: RunConfig, tmp_pa
     assert [r.step for r in records if "val/score" in r.metrics] == [4, 8]
 
 
+@pytest.mark.parametrize("family", [{}, CENTER], ids=["dense", "center"])
 def test_the_same_name_goes_on_and_ends_where_an_uninterrupted_run_ends(
-    config: RunConfig, tmp_path: Path
+    family: dict[str, object], tmp_path: Path
 ) -> None:
+    config = short_config(tmp_path, **family)
     whole = train_locally(config, name="whole", build=tiny_parts)
     with pytest.raises(KilledError):
         train_locally(config, name="killed", build=dying_parts)

@@ -16,7 +16,9 @@ from mono3d.training.loop import StepMeter, fit, step_context, train_step
 from mono3d.training.parts import Place, RunParts
 from mono3d.training.state import TrainState, WeightAverage
 from tests.support.host_sync import NoHostSync
-from tests.support.training import no_evaluation, state_digests, tiny_config, tiny_parts
+from tests.support.training import CENTER, no_evaluation, state_digests, tiny_config, tiny_parts
+
+FAMILIES: dict[str, dict[str, object]] = {"dense": {}, "center": CENTER}
 
 
 def tiny_state(**overrides: object) -> tuple[TrainState, list[Batch]]:
@@ -42,8 +44,9 @@ def nan_batch(batch: Batch) -> Batch:
     return replace(batch, boxes_cam=replace(batch.boxes_cam, dims_hwl=dims))
 
 
-def test_twenty_steps_lower_the_loss() -> None:
-    state, batches = tiny_state()
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_twenty_steps_lower_the_loss(family: dict[str, object]) -> None:
+    state, batches = tiny_state(**family)
     state.schedule, state.peak_lr = (lambda step: 1.0), 1e-2
     losses = [total(step(state, batches[:2])) for _ in range(20)]
     assert losses[-1] < 0.6 * losses[0]
@@ -53,8 +56,11 @@ def test_twenty_steps_lower_the_loss() -> None:
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 @pytest.mark.parametrize("mining", ["none", "gmm"])
-def test_a_step_never_waits_for_the_device(optimiser: str, mining: str) -> None:
-    state, batches = tiny_state(optim__kind=optimiser, mining__kind=mining)
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_a_step_never_waits_for_the_device(
+    family: dict[str, object], optimiser: str, mining: str
+) -> None:
+    state, batches = tiny_state(optim__kind=optimiser, mining__kind=mining, **family)
     meter = StepMeter(10)
     step(state, batches[:2], with_statistics=True)
     with NoHostSync():
