@@ -46,7 +46,8 @@ def evaluate(
     The run's own config says data and network; overrides change the data, such as
     `data.val_split=mini_val`.
     """
-    from mono3d.training.assess import assess_checkpoint, resolve_checkpoint
+    from mono3d.training.assess import assess_checkpoint
+    from mono3d.training.run_record import resolve_checkpoint
 
     oracles = _quantities(oracle)
     location = resolve_checkpoint(checkpoint)

@@ -181,6 +181,11 @@ def _tags() -> set[str]:
 
 def flatten(config: RunConfig) -> dict[str, str]:
     """Dotted path → value as text, for MLflow's params."""
+    return flatten_tree(config.model_dump(mode="json"))
+
+
+def flatten_tree(tree: Mapping[str, Any]) -> dict[str, str]:
+    """The same of a config, or of a part of one, as a tree."""
     flat: dict[str, str] = {}
 
     def visit(prefix: str, value: Any) -> None:
@@ -190,7 +195,7 @@ def flatten(config: RunConfig) -> dict[str, str]:
         else:
             flat[prefix] = value if isinstance(value, str) else json.dumps(value)
 
-    visit("", config.model_dump(mode="json"))
+    visit("", tree)
     return flat
 
 

@@ -350,6 +350,9 @@ class TrainConfig(Section):
     reference_batch: int = Field(16, ge=1)
     """Frames a step for which the learning rate is meant."""
     max_grad_norm: float = Field(35.0, gt=0)
+    init_from: str | None = None
+    """Checkpoint or run (folder, s3:// URI or MLflow run id) with whose averaged weights a new run
+    starts, as far as they fit; classes are found by name."""
     ema_decay: float = Field(0.999, ge=0, lt=1)
     """Of the averaged weights that evaluation and export use; ramps up from 0 at the start."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -11,6 +11,8 @@ CHANNELS_PER_GROUP = 8
 """Of group norm, as in FCOS (32 groups of 256); `channels` must be a multiple."""
 FOCAL_PRIOR = 0.01
 """Share of points that are objects before training; keeps the first focal losses small."""
+CLASS_OUTPUTS = frozenset({"class_logits"})
+"""Outputs of branches that have one channel for each class of the run, in its order."""
 
 
 def conv_tower(in_channels: int, channels: int, depth: int) -> nn.Sequential:
@@ -29,7 +31,8 @@ class Branches(nn.Module):
     def __init__(self, in_channels: int, out_channels: Mapping[str, int]) -> None:
         """One 1x1 convolution for all names, small weights, zero bias."""
         super().__init__()
-        self._counts = dict(out_channels)
+        self.out_channels: Mapping[str, int] = dict(out_channels)
+        """Name → channels, in the order of the convolution's."""
         self.conv = nn.Conv2d(in_channels, sum(out_channels.values()), 1)
         nn.init.normal_(self.conv.weight, std=0.01)
         nn.init.zeros_(cast("Tensor", self.conv.bias))
@@ -37,15 +40,15 @@ class Branches(nn.Module):
     @torch.no_grad()
     def set_bias(self, name: str, value: float) -> None:
         """Start one branch at a constant."""
-        names = list(self._counts)
-        biases = cast("Tensor", self.conv.bias).split(list(self._counts.values()))
+        names = list(self.out_channels)
+        biases = cast("Tensor", self.conv.bias).split(list(self.out_channels.values()))
         biases[names.index(name)].fill_(value)
 
     def gradient_norm(self, name: str) -> Float[Tensor, ""]:
         """Norm of the gradient of one output's weights and bias; 0 before the first backward."""
-        index = list(self._counts).index(name)
+        index = list(self.out_channels).index(name)
         parts = [
-            p.grad.split(list(self._counts.values()))[index].flatten()
+            p.grad.split(list(self.out_channels.values()))[index].flatten()
             for p in self.conv.parameters()
             if p.grad is not None
         ]
@@ -54,8 +57,22 @@ class Branches(nn.Module):
     def forward(self, level: Tensor) -> dict[str, Tensor]:
         """Outputs of one level, points last but one."""
         outputs = self.conv(level).flatten(2).transpose(1, 2)
-        parts = outputs.split(list(self._counts.values()), dim=-1)
-        return dict(zip(self._counts, parts, strict=True))
+        parts = outputs.split(list(self.out_channels.values()), dim=-1)
+        return dict(zip(self.out_channels, parts, strict=True))
+
+
+def output_rows(network: nn.Module) -> dict[str, dict[str, int]]:
+    """Which rows (first axis) of a network's tensors belong to which output of its branches.
+
+    Returns:
+        Name in the state dict → output → number of its rows; outputs in the order of their rows.
+    """
+    return {
+        f"{path}.conv.{name}": dict(module.out_channels)
+        for path, module in network.named_modules()
+        if isinstance(module, Branches)
+        for name, _ in module.conv.named_parameters()
+    }
 
 
 def join_levels(levels: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """A finished checkpoint: measured, drawn, and put on record."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,8 @@ from mono3d.config.load import apply_overrides, parse, parse_override
 from mono3d.config.schema import NuScenesData, RunConfig
 from mono3d.data.loaders import evaluation_batches
 from mono3d.data.sampling import FrameDataset
-from mono3d.errors import CheckpointError, ConfigError
+from mono3d.errors import ConfigError
 from mono3d.evaluation.oracle import Quantity
-from mono3d.storage.location import exists, is_s3, join, read_bytes
 from mono3d.tracking.tracker import Tracker
 from mono3d.training.assembly import (
     build_codec,
@@ -27,7 +25,6 @@ from mono3d.training.evaluate import evaluate_split, oracle_scores
 from mono3d.training.export import ExportedDetector
 from mono3d.training.report import write_figures
 
-_RESULT = "result.json"
 EXPORT_EXAMPLES = 2
 """Images of the example input: with two, the exported batch size stays free."""
 
@@ -40,29 +37,6 @@ class Assessment:
     figures: Sequence[Path]
     oracles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Metrics with a quantity replaced by the truth, by quantity."""
-
-
-def resolve_checkpoint(text: str) -> str:
-    """Location of a checkpoint named by itself, by its run's folder, or by an MLflow run id.
-
-    Raises:
-        ConfigError: If it is none of these.
-        Mono3dError: If storage or the tracking server cannot be asked.
-    """
-    if is_s3(text) or Path(text).exists():
-        result = join(text, _RESULT)
-        return json.loads(read_bytes(result))["best_checkpoint"] if exists(result) else text
-    tracking_uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if not tracking_uri:
-        raise ConfigError(
-            f"checkpoint {text!r}: no such folder; an MLflow run id needs MLFLOW_TRACKING_URI"
-        )
-    from mono3d.tracking.mlflow_runs import find_run
-
-    run = find_run(tracking_uri, text)
-    if run.checkpoint_uri is None:
-        raise CheckpointError(f"MLflow run {text}: has no checkpoint yet (status {run.status})")
-    return run.checkpoint_uri
 
 
 def assess_checkpoint(

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from mono3d.errors import CheckpointError
+from mono3d.model.heads import output_rows
 from mono3d.training.checkpoint_files import (
     new_directory,
     read_tensors,
@@ -75,6 +76,8 @@ class CheckpointMetadata:
     data: Mapping[str, Any]
     versions: Mapping[str, str] = field(default_factory=dict)
     """Python, and libraries that had a part in it."""
+    output_rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Of the student; see `mono3d.model.heads.output_rows`."""
 
 
 def checkpoint_name(step: int) -> str:
@@ -111,6 +114,7 @@ def save_checkpoint(
         fingerprint=facts.fingerprint,
         data=facts.data,
         versions=_versions(),
+        output_rows=output_rows(state.train_module.student),
     )
     with new_directory(directory) as part:
         write_tensors(state.train_module.state_dict(), part / MODEL)
@@ -177,9 +181,24 @@ def load_student(
         CheckpointError: It is incomplete, damaged or of another architecture.
         StorageError: The store cannot be asked.
     """
-    name = EMA if weights == "ema" else MODEL
+    tensors, metadata = read_student(location, weights=weights)
+    source = f"{location}/{EMA if weights == 'ema' else MODEL}"
+    _check_same(tensors, network.state_dict(), source=source)
+    network.load_state_dict(tensors)
+    return metadata
+
+
+def read_student(
+    location: str | Path, *, weights: Literal["ema", "model"] = "ema"
+) -> tuple[dict[str, Tensor], CheckpointMetadata]:
+    """The weights of a checkpoint's student by name, on the CPU, and what it says about itself.
+
+    Raises:
+        CheckpointError: It is incomplete or damaged.
+        StorageError: The store cannot be asked.
+    """
     with verified_copy(location) as directory:
-        tensors = read_tensors(directory / name)
+        tensors = read_tensors(directory / (EMA if weights == "ema" else MODEL))
         metadata = _parse((directory / STATE).read_bytes(), source=f"{location}/{STATE}")
     if weights == "model":
         tensors = {
@@ -187,9 +206,7 @@ def load_student(
             for key, value in tensors.items()
             if key.startswith(_STUDENT)
         }
-    _check_same(tensors, network.state_dict(), source=f"{location}/{name}")
-    network.load_state_dict(tensors)
-    return metadata
+    return tensors, metadata
 
 
 def read_metadata(location: str | Path) -> CheckpointMetadata:

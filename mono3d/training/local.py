@@ -20,6 +20,7 @@ from mono3d.training.checkpoint import (
     read_metadata,
     save_checkpoint,
 )
+from mono3d.training.initial_weights import start_from
 from mono3d.training.loop import fit
 from mono3d.training.parts import BuildParts, Place, build_parts
 from mono3d.training.progress import NoDisplay, ProgressSink
@@ -29,6 +30,7 @@ from mono3d.training.run_record import (
     CHECKPOINTS,
     RunResult,
     close_run,
+    initial_checkpoint,
     initial_metrics,
     open_run,
     run_location,
@@ -102,13 +104,20 @@ class LocalKeeper:
         self._config = config
 
     def restore(self, state: TrainState, sink: ProgressSink) -> None:
-        """Go to the last checkpoint; metrics of later steps are forgotten, they come again."""
+        """Go to the last checkpoint; metrics of later steps are forgotten, they come again.
+
+        Without one, take over what fits of the checkpoint that the run is to start from.
+        """
         found = sorted((self._folder / CHECKPOINTS).glob("step_*"), reverse=True)
         latest = first_whole(found, sink.say)
         self.spool.unlink(missing_ok=True)
         if latest is not None:
             load_checkpoint(latest, state, spool=self.spool)
             sink.say(f"resumed at step {state.step} from {latest}")
+            return
+        initial = initial_checkpoint(str(self._folder))
+        if initial is not None:
+            sink.say(str(start_from(initial, state, self._facts)))
 
     def keep(self, state: TrainState, metrics: Mapping[str, float]) -> None:
         """Save, then delete what is neither among the best nor the last."""

@@ -15,9 +15,9 @@ from mono3d.errors import ConfigError, DataError
 from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM
 from mono3d.structures import Detections, Frame, to_device
 from mono3d.training.assembly import build_codec, build_model, build_preparation
-from mono3d.training.assess import resolve_checkpoint
 from mono3d.training.checkpoint import load_student, read_metadata
 from mono3d.training.detect import detect, respond
+from mono3d.training.run_record import resolve_checkpoint
 
 
 class Detector:

@@ -5,19 +5,24 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 from mono3d.config.load import flatten, parse
 from mono3d.config.schema import RunConfig
-from mono3d.errors import ConfigError, StorageError
+from mono3d.errors import CheckpointError, ConfigError, StorageError
 from mono3d.storage.location import exists, is_s3, join, local_path, read_bytes, write_bytes
 from mono3d.tracking.records import MetricRecord
+from mono3d.training.checkpoint import read_metadata
 
 CHECKPOINTS = "checkpoints"
 _RUN = "run.json"
 _RESULT = "result.json"
+_INITIAL = "initial_checkpoint"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DEFAULT_STORAGE = "runs"
 
@@ -63,20 +68,60 @@ def run_location(config: RunConfig, name: str) -> str:
 def open_run(location: str, config: RunConfig) -> RunResult | None:
     """Register a run in its folder; the same name again means the same run.
 
+    What `train.init_from` names is looked up once, here: the best checkpoint of a run may change.
+
     Returns:
         The result if the run is over, else None.
 
     Raises:
-        ConfigError: A run with another config has this name.
+        ConfigError: A run with another config has this name, or `train.init_from` names nothing.
+        CheckpointError: What it names is no checkpoint.
         StorageError: The folder cannot be read or written.
     """
     path = join(location, _RUN)
     if not exists(path):
-        tree = {"config": config.model_dump(mode="json")}
-        write_bytes(path, json.dumps(tree, indent=2).encode())
+        facts: dict[str, Any] = {"config": config.model_dump(mode="json")}
+        if config.train.init_from is not None:
+            facts[_INITIAL] = resolve_checkpoint(config.train.init_from)
+            read_metadata(facts[_INITIAL])
+        write_bytes(path, json.dumps(facts, indent=2).encode())
         return None
     _check_same(_stored_config(path), config, location)
     return read_result(location)
+
+
+def initial_checkpoint(location: str) -> str | None:
+    """The checkpoint whose weights a registered run starts with, if it is to start with any.
+
+    Raises:
+        StorageError: The folder cannot be read.
+    """
+    _, initial = _read_run(join(location, _RUN))
+    return initial
+
+
+def resolve_checkpoint(text: str) -> str:
+    """Location of a checkpoint named by itself, by its run's folder, or by an MLflow run id.
+
+    Raises:
+        ConfigError: If it is none of these.
+        Mono3dError: If storage or the tracking server cannot be asked.
+    """
+    if is_s3(text) or Path(text).exists():
+        location = text if is_s3(text) else str(Path(text).resolve())
+        result = read_result(location)
+        return location if result is None else result.best_checkpoint
+    tracking_uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not tracking_uri:
+        raise ConfigError(
+            f"checkpoint {text!r}: no such folder; an MLflow run id needs MLFLOW_TRACKING_URI"
+        )
+    from mono3d.tracking.mlflow_runs import find_run
+
+    run = find_run(tracking_uri, text)
+    if run.checkpoint_uri is None:
+        raise CheckpointError(f"MLflow run {text}: has no checkpoint yet (status {run.status})")
+    return run.checkpoint_uri
 
 
 def is_open_to(location: str, config: RunConfig) -> bool:
@@ -132,11 +177,17 @@ def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
-def _stored_config(path: str) -> RunConfig:
+def _read_run(path: str) -> tuple[dict[str, Any], str | None]:
+    """A run's config as a tree, and its initial checkpoint."""
     try:
-        tree = json.loads(read_bytes(path))["config"]
+        facts = json.loads(read_bytes(path))
+        return facts["config"], facts.get(_INITIAL)
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path}: damaged; choose another run name") from error
+
+
+def _stored_config(path: str) -> RunConfig:
+    tree, _ = _read_run(path)
     return parse(tree, source=path)
 
 

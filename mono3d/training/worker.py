@@ -33,12 +33,13 @@ from mono3d.training.checkpoint import (
 )
 from mono3d.training.checkpoint_files import MANIFEST
 from mono3d.training.distributed import distribute
+from mono3d.training.initial_weights import start_from
 from mono3d.training.loop import RunObserver, fit
 from mono3d.training.mailbox import Message
 from mono3d.training.parts import BuildParts, Place, RunParts
 from mono3d.training.recorder import RunRecorder
 from mono3d.training.retention import score
-from mono3d.training.run_record import CHECKPOINTS
+from mono3d.training.run_record import CHECKPOINTS, initial_checkpoint
 from mono3d.training.state import TrainState
 
 SCORE = "score"
@@ -117,15 +118,24 @@ class _Worker:
         self._known = _reported_names()
 
     def restore(self) -> None:
-        """Load the newest whole checkpoint, the same one on all ranks."""
-        chosen = None
-        if ray.train.get_context().get_world_rank() == 0:
+        """Load the newest whole checkpoint, the same one on all ranks.
+
+        Without one, take over what fits of the checkpoint that the run is to start from.
+        """
+        latest = initial = None
+        is_first = ray.train.get_context().get_world_rank() == 0
+        if is_first:
             folder = join(self._location, CHECKPOINTS)
             newest_first = [join(folder, name) for name in sorted(self._known, reverse=True)]
-            chosen = first_whole(newest_first, self.say)
-        chosen = broadcast_from_rank_zero(chosen)
-        if chosen is not None:
-            load_checkpoint(chosen, self._parts.state, spool=self._spool)
+            latest = first_whole(newest_first, self.say)
+            initial = initial_checkpoint(self._location) if latest is None else None
+        latest, initial = broadcast_from_rank_zero((latest, initial))
+        if latest is not None:
+            load_checkpoint(latest, self._parts.state, spool=self._spool)
+        elif initial is not None:
+            carried = start_from(initial, self._parts.state, self._parts.facts)
+            if is_first:
+                self.say(str(carried))
 
     def observer(self) -> RunObserver:
         """Rank 0's; repeats what was recorded before, since the driver may have missed it."""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from mono3d.config.schema import ClusterConfig, RunConfig
 from mono3d.errors import ConfigError, ServiceError
@@ -148,6 +150,32 @@ def test_the_same_name_with_another_config_is_refused(whole: RunResult) -> None:
 
 def refuse(config: RunConfig, place: Place) -> RunParts:
     raise ConfigError("data.root=x: no such folder")
+
+
+def test_all_workers_start_from_the_weights_of_another_run(
+    whole: RunResult, tmp_path: Path
+) -> None:
+    """Their averages after one step of a tiny rate are still those of the other run."""
+    config = config_at(
+        str(tmp_path),
+        cluster__workers=2,
+        train__init_from=whole.last_checkpoint,
+        train__epochs=1,
+        train__epoch_frames=8,
+        optim__lr=1e-9,
+        optim__weight_decay=0.0,
+    )
+    sink = Lines()
+    result = launch(config, name="tuned", sink=sink, build=parts_without_secrets)
+    assert sink.lines[0].startswith(f"starts from {whole.last_checkpoint}: ")
+    assert result.steps == 1
+    weights = [
+        load_file(Path(checkpoint) / "ema.safetensors")
+        for checkpoint in (whole.last_checkpoint, result.last_checkpoint)
+    ]
+    learnt = [key for key in weights[0] if not key.endswith(("mean", "var", "num_batches_tracked"))]
+    for key in learnt:
+        torch.testing.assert_close(weights[0][key], weights[1][key], rtol=0, atol=1e-6)
 
 
 def fail(config: RunConfig, place: Place) -> RunParts:

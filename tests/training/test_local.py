@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -169,3 +170,22 @@ def test_the_untrained_network_is_measured_once(config: RunConfig) -> None:
     assert result.initial_metrics != result.metrics
     spool = Spool(Path(result.last_checkpoint).parents[1] / "metrics.jsonl")
     assert [r.step for r in spool.read() if "val/score" in r.metrics].count(0) == 1
+
+
+def test_a_new_run_starts_from_another_s_weights_and_a_resumed_one_from_its_own(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    base = train_locally(config, name="base", build=tiny_parts)
+    tree = config.model_dump()
+    tree["train"]["init_from"] = str(tmp_path / "runs" / "base")
+    tree["evaluation"]["at_start"] = True
+    tuned = RunConfig.model_validate(tree)
+    sink = Lines()
+    with pytest.raises(KilledError):
+        train_locally(tuned, name="tuned", sink=sink, build=dying_parts)
+    assert sink.lines[1].startswith(f"starts from {base.best_checkpoint}: ")
+    shutil.rmtree(tmp_path / "runs" / "base")  # nobody needs it any more
+    sink = Lines()
+    result = train_locally(tuned, name="tuned", sink=sink, build=tiny_parts)
+    assert [line.partition(" from ")[0] for line in sink.lines[1:]] == ["resumed at step 6"]
+    assert result.initial_metrics == base.metrics, "measured before its first step"

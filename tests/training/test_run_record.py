@@ -1,18 +1,23 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mono3d.errors import ConfigError, StorageError
+from mono3d.errors import CheckpointError, ConfigError, StorageError
+from mono3d.training.checkpoint import save_checkpoint
+from mono3d.training.parts import Place, run_facts
 from mono3d.training.run_record import (
     RunResult,
     close_run,
+    initial_checkpoint,
     is_open_to,
     open_run,
     read_result,
+    resolve_checkpoint,
     run_location,
 )
-from tests.support.training import tiny_config
+from tests.support.training import tiny_config, tiny_parts
 
 RESULT = RunResult(
     name="a",
@@ -93,3 +98,51 @@ def test_a_folder_is_open_to_a_new_run_and_to_its_own_until_it_is_over(tmp_path:
     assert not is_open_to(location, tiny_config(seed=1))
     close_run(location, RESULT)
     assert not is_open_to(location, config)
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A run that is over, and its one checkpoint."""
+    config, folder = tiny_config(), tmp_path / "finished"
+    checkpoint = folder / "checkpoints" / "step_00000004"
+    state = tiny_parts(config, Place()).state
+    save_checkpoint(state, checkpoint, facts=run_facts(config, {}), metrics={})
+    close_run(str(folder), replace(RESULT, best_checkpoint=str(checkpoint)))
+    return folder
+
+
+def test_a_checkpoint_has_three_names(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    best = str(finished / "checkpoints" / "step_00000004")
+    assert resolve_checkpoint("finished") == best
+    assert resolve_checkpoint("finished/checkpoints/step_00000004") == best
+    with pytest.raises(ConfigError, match="'0123': no such folder; an MLflow run id needs"):
+        resolve_checkpoint("0123")
+
+
+def test_where_a_run_starts_from_is_looked_up_once(finished: Path, tmp_path: Path) -> None:
+    location = str(tmp_path / "tuned")
+    config = tiny_config(train__init_from=str(finished))
+    open_run(location, config)
+    best = str(finished / "checkpoints" / "step_00000004")
+    assert initial_checkpoint(location) == best
+    (finished / "result.json").unlink()
+    assert open_run(location, config) is None
+    assert initial_checkpoint(location) == best
+    with pytest.raises(ConfigError, match=r"^train\.init_from=null: the run in .* has /"):
+        open_run(location, tiny_config())
+
+
+def test_a_run_that_starts_from_nothing_good_is_not_registered(
+    finished: Path, tmp_path: Path
+) -> None:
+    location = str(tmp_path / "tuned")
+    (finished / "checkpoints" / "step_00000004" / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no complete checkpoint, it has no manifest\.json"):
+        open_run(location, tiny_config(train__init_from=str(finished)))
+    assert not Path(location).exists()
+    open_run(location, tiny_config())
+    assert initial_checkpoint(location) is None
