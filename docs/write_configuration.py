@@ -54,7 +54,8 @@ def _row(path: str, name: str, field: FieldInfo) -> str:
     key = f"{path}.{name}" if path else name
     default = "must be given" if field.is_required() else f"`{_shown(field.default)}`"
     limits = " ".join([_type_name(field.annotation), *_limits(field)])
-    return f"| `{key}` | {limits} | {default} | {field.description or ''} |"
+    description = " ".join((field.description or "").split())
+    return f"| `{key}` | {limits} | {default} | {description} |"
 
 
 def _limits(field: FieldInfo) -> list[str]:

@@ -120,18 +120,17 @@ def _named(pieces: Iterable[Piece]) -> str:
     parts: dict[str, dict[str, dict[str, None]]] = {}
     for piece in pieces:
         module = piece.tensor.rpartition(".")[0] or piece.tensor
-        part = parts.setdefault(module.partition(".")[0], {})
-        classes = part.setdefault(f"{module} {piece.output}".strip(), {})
+        outputs = parts.setdefault(module.partition(".")[0], {})
+        classes = outputs.setdefault(f"{module} {piece.output}".strip(), {})
         if piece.class_name:
             classes[piece.class_name] = None
     names: list[str] = []
-    for part, modules in parts.items():
-        if len(modules) > _SHOWN:
-            names.append(f"{len(modules)} modules of {part}")
-        else:
-            names += [
-                f"{name} ({_shortened([*of])})" if of else name for name, of in modules.items()
-            ]
+    for part, outputs in parts.items():
+        if len(outputs) > _SHOWN:
+            names.append(f"{len(outputs)} modules of {part}")
+            continue
+        for name, classes in outputs.items():
+            names.append(f"{name} ({_shortened([*classes])})" if classes else name)
     return _shortened(names)
 
 
