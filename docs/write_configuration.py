@@ -35,6 +35,8 @@ def _sections(model: type[BaseModel], path: str, note: str = "") -> Iterator[str
     for name, field in model.model_fields.items():
         for variant in _variants(field.annotation):
             below = f"{path}.{name}" if path else name
+            if get_origin(field.annotation) is dict:
+                below += ".<name>"
             yield from _sections(variant, below, _kind(variant, field))
 
 

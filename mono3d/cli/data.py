@@ -82,9 +82,11 @@ def info(
     Console().print(table)
     if isinstance(summary, KittiSummary):
         others = {k: n for k, n in summary.types.items() if k not in summary.objects}
-        typer.echo(f"images {summary.frames}" + (f", other labels {others}" if others else ""))
+        counts = f"images {summary.frames}"
     else:
-        typer.echo(f"scenes {summary.scenes}, samples {summary.samples}, images {summary.frames}")
+        others = dict(summary.others)
+        counts = f"scenes {summary.scenes}, samples {summary.samples}, images {summary.frames}"
+    typer.echo(counts + (f", other labels {others}" if others else ""))
     typer.echo(f"fingerprint {dataset.fingerprint[:16]}")
 
 
@@ -172,6 +174,7 @@ def _open(
     from mono3d.config.schema import KITTI_CLASSES
     from mono3d.data.kitti import KittiDataset
     from mono3d.data.nuscenes import NuScenesDataset
+    from mono3d.data.nuscenes_labels import check_has_objects
 
     if not root.is_dir():
         raise ConfigError(f"{root}: no such folder")
@@ -179,6 +182,7 @@ def _open(
         return KittiDataset(
             root, split=split, class_names=classes or KITTI_CLASSES, with_points=with_points
         )
+    check_has_objects(classes or DETECTION_CLASSES, {})
     return NuScenesDataset(
         root,
         version=version,

@@ -16,7 +16,8 @@ from rich.table import Table
 
 from mono3d.cli.rendering import render
 from mono3d.config.load import load_recipe
-from mono3d.config.schema import RunConfig
+from mono3d.config.schema import NuScenesData, RunConfig
+from mono3d.errors import ConfigError
 from mono3d.services.address import RUNS_URI
 from mono3d.services.stack import running_stack
 from mono3d.training.progress import Progress, ProgressSink
@@ -46,8 +47,13 @@ def demo(
     console, clock = Console(stderr=True), StageClock()
     clock.enter("data and services")
     config = load_recipe(recipe, [f"cluster.storage={RUNS_URI}"])
-    console.print(f"rendering the synthetic world into {config.data.root}")
-    with running_stack(meanwhile=lambda: _make_data(Path(config.data.root), console)) as stack:
+    if not isinstance(config.data, NuScenesData):
+        raise ConfigError(
+            f"recipe {recipe}: data.kind={config.data.kind}; the demo makes a nuScenes folder"
+        )
+    root = Path(config.data.root)
+    console.print(f"rendering the synthetic world into {root}")
+    with running_stack(meanwhile=lambda: _make_data(root, console)) as stack:
         clock.enter("start")
         console.print("S3 and MLflow are up")
         os.environ.update(stack.environment())

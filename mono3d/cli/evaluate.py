@@ -1,6 +1,7 @@
 """`mono3d evaluate`: a checkpoint or an MLflow run on a split."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,12 +57,11 @@ def evaluate(
         f"true {name}": metrics for name, metrics in assessment.oracles.items()
     }
     table = Table("metric", *columns, title=location)
-    for name in _SHOWN if not oracles else _SHOWN_WITH_ORACLE:
-        if name in assessment.metrics:
-            values = (metrics.get(name) for metrics in columns.values())
-            # Without the benchmark's name all columns of oracles fit a terminal.
-            short = name.removeprefix("nuscenes_") if oracles else name
-            table.add_row(short, *("-" if v is None else f"{v:.4f}" for v in values))
+    for name in _shown(assessment.metrics, _SHOWN_WITH_ORACLE if oracles else _SHOWN):
+        values = (metrics.get(name) for metrics in columns.values())
+        # Without the benchmark's name all columns of oracles fit a terminal.
+        short = name.removeprefix("nuscenes_") if oracles else name
+        table.add_row(short, *("-" if v is None else f"{v:.4f}" for v in values))
     Console().print(table)
     if output is not None:
         metrics = dict(assessment.metrics)
@@ -69,6 +69,13 @@ def evaluate(
             metrics |= {f"true_{quantity}/{name}": value for name, value in replaced.items()}
         (output / "metrics.json").write_text(json.dumps(metrics, indent=2))
         typer.echo(f"metrics and figures in {output}")
+
+
+def _shown(measured: Mapping[str, float], wanted: Sequence[str]) -> list[str]:
+    """Metrics of the table: the wanted ones of all data, then of each set of merged data."""
+    sets = dict.fromkeys(name.rpartition("/")[0] for name in measured)
+    names = [f"{part}/{name}" if part else name for part in sets for name in wanted]
+    return [name for name in names if name in measured]
 
 
 def _quantities(text: str) -> "list[Quantity]":

@@ -1,8 +1,6 @@
 """Names and fixed numbers of the nuScenes detection benchmark, in the order of nuscenes-devkit."""
 
-from collections.abc import Mapping, Sequence
-
-from mono3d.errors import ConfigError
+from collections.abc import Mapping
 
 DETECTION_CLASSES = (
     "car",
@@ -16,6 +14,33 @@ DETECTION_CLASSES = (
     "traffic_cone",
     "barrier",
 )
+
+CATEGORY_CLASSES: Mapping[str, str | None] = {
+    "animal": None,
+    "human.pedestrian.adult": "pedestrian",
+    "human.pedestrian.child": "pedestrian",
+    "human.pedestrian.construction_worker": "pedestrian",
+    "human.pedestrian.personal_mobility": None,
+    "human.pedestrian.police_officer": "pedestrian",
+    "human.pedestrian.stroller": None,
+    "human.pedestrian.wheelchair": None,
+    "movable_object.barrier": "barrier",
+    "movable_object.debris": None,
+    "movable_object.pushable_pullable": None,
+    "movable_object.trafficcone": "traffic_cone",
+    "static_object.bicycle_rack": None,
+    "vehicle.bicycle": "bicycle",
+    "vehicle.bus.bendy": "bus",
+    "vehicle.bus.rigid": "bus",
+    "vehicle.car": "car",
+    "vehicle.construction": "construction_vehicle",
+    "vehicle.emergency.ambulance": None,
+    "vehicle.emergency.police": None,
+    "vehicle.motorcycle": "motorcycle",
+    "vehicle.trailer": "trailer",
+    "vehicle.truck": "truck",
+}
+"""Detection class of each category of nuScenes' annotations; None: not in the benchmark."""
 
 CLASS_RANGE_M: Mapping[str, float] = {
     "car": 50.0,
@@ -81,17 +106,3 @@ CAMERAS = (
     "CAM_FRONT_LEFT",
 )
 """The six cameras, clockwise from the front."""
-
-
-def check_classes(class_names: Sequence[str]) -> None:
-    """Raise unless the names are detection classes of the benchmark, each at most once.
-
-    Raises:
-        ConfigError: For an unknown or repeated name, or an empty list.
-    """
-    unknown = [name for name in class_names if name not in DETECTION_CLASSES]
-    if unknown:
-        known = ", ".join(DETECTION_CLASSES)
-        raise ConfigError(f"class {unknown[0]!r} is not a nuScenes detection class: {known}")
-    if not class_names or len(set(class_names)) != len(class_names):
-        raise ConfigError(f"classes {list(class_names)}: name at least one class, each once")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -27,6 +28,7 @@ _YamlLoader.add_implicit_resolver(
     list("-+.0123456789"),
 )
 
+_ANY_NAME = "<name>"
 RECIPES = resources.files("mono3d") / "recipes"
 
 
@@ -127,56 +129,83 @@ def parse(tree: Mapping[str, Any], *, source: str) -> RunConfig:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
-    # pydantic puts the tag of a union between the section and its field.
-    names = [str(part) for part in first["loc"] if str(part) not in _tags()]
-    path = ".".join(names)
+    place = _place(first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown key {path}{_suggest(path, list(map(str, first['loc'])))}"
+        return f"unknown key {place.path}{_suggest(place)}"
+    if first["type"] == "value_error":
+        message = first["msg"].removeprefix("Value error, ")
+        return f"{place.path}: {message}" if place.path else message
+    if first["type"] == "union_tag_invalid":
+        choices = first["ctx"]["expected_tags"]
+        return f"{place.path}.kind={first['ctx']['tag']}: must be one of {choices}"
+    if first["type"] == "union_tag_not_found":
+        return f"{place.path}.kind: must be given"
     value = "" if first["type"] == "missing" else f"={first['input']!r}"
-    return f"{path}{value}: {first['msg']}" if path else first["msg"].removeprefix("Value error, ")
+    return f"{place.path}{value}: {first['msg']}"
 
 
-def _suggest(path: str, location: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class _Place:
+    """Where in a config something is wrong."""
+
+    path: str
+    """As one writes it."""
+    key: str
+    """As `all_keys` has it."""
+    choice: str
+    """The innermost choice that it is under, such as mining.kind=none."""
+
+
+def _place(location: Sequence[str | int]) -> _Place:
+    """Read pydantic's location, which has the tag of a union between a section and its field."""
+    path: list[str] = []
+    key: list[str] = []
+    choice = ""
+    where: Any = RunConfig
+    for part in map(str, location):
+        sections = _sections(where)
+        by_kind = {s.model_fields["kind"].default: s for s in sections if "kind" in s.model_fields}
+        if get_origin(where) is dict:
+            path.append(part)
+            key.append(_ANY_NAME)
+            where = get_args(where)[1]
+        elif len(sections) > 1 and part in by_kind:
+            choice = f"{'.'.join(path)}.kind={part}"
+            where = by_kind[part]
+        else:
+            path.append(part)
+            key.append(part)
+            fields = sections[0].model_fields if len(sections) == 1 else {}
+            where = fields[part].annotation if part in fields else None
+    return _Place(".".join(path), ".".join(key), choice)
+
+
+def _suggest(place: _Place) -> str:
     keys = sorted(all_keys(RunConfig))
-    if path in keys:  # another kind of the section has it
-        place = max(i for i, part in enumerate(location) if part in _tags())
-        section = ".".join(part for part in location[:place] if part not in _tags())
-        return f" where {section}.kind={location[place]}"
-    near = difflib.get_close_matches(path, keys, n=1, cutoff=0.6)
+    if place.key in keys:  # another kind of the section has it
+        return f" where {place.choice}"
+    near = difflib.get_close_matches(place.key, keys, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def all_keys(model: type[BaseModel], prefix: str = "") -> set[str]:
-    """Every dotted path that a config may hold, all variants of unions included."""
+    """Every dotted path that a config may hold, all variants of unions included.
+
+    Sections under names of the user's stand under `<name>`.
+    """
     keys = set()
     for name, field in model.model_fields.items():
         keys.add(prefix + name)
+        below = f"{name}.{_ANY_NAME}" if get_origin(field.annotation) is dict else name
         for section in _sections(field.annotation):
-            keys |= all_keys(section, f"{prefix}{name}.")
+            keys |= all_keys(section, f"{prefix}{below}.")
     return keys
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if get_origin(annotation) is None and not get_args(annotation):
-        return []
     return [section for argument in get_args(annotation) for section in _sections(argument)]
-
-
-def _tags() -> set[str]:
-    """Values of `kind` in all unions."""
-    found: set[str] = set()
-
-    def visit(model: type[BaseModel]) -> None:
-        for name, field in model.model_fields.items():
-            if name == "kind":
-                found.add(str(field.default))
-            for section in _sections(field.annotation):
-                visit(section)
-
-    visit(RunConfig)
-    return found
 
 
 def flatten(config: RunConfig) -> dict[str, str]:

@@ -25,6 +25,7 @@ from mono3d.data.kitti_format import (
     read_velodyne,
     visibility_of,
 )
+from mono3d.data.labels import IGNORED, LabelMap, check_classes, label_of
 from mono3d.errors import DataError
 from mono3d.geometry.boxes import yaw_bev_from_cam
 from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM, transform_points
@@ -58,7 +59,7 @@ class KittiDataset:
         *,
         split: str,
         class_names: Sequence[str],
-        label_map: Mapping[str, str | None] | None = None,
+        label_map: LabelMap | None = None,
         with_points: bool = False,
         has_labels: bool = True,
     ) -> None:
@@ -77,7 +78,9 @@ class KittiDataset:
         Raises:
             DataError: If a split, label file or calibration is missing or broken, or a label file
                 holds a type that is neither KITTI's, nor a class, nor mapped.
+            ConfigError: If a class is named twice, or the label map leads to what is no class.
         """
+        check_classes(class_names, label_map or {}, source=root)
         self._ids = frames_of_split(root, split)
         self._folder = root / _part_of(split)
         self._class_names = tuple(class_names)
@@ -95,29 +98,26 @@ class KittiDataset:
                 for c in calibrations
             ]
         ).reshape(-1, 4, 4)
-        self._labels, self._classes = self._read_labels(dict(label_map or {}))
+        self._labels, self._classes = self._read_labels(label_map or {})
 
     def _read_labels(
-        self, label_map: dict[str, str | None]
+        self, label_map: LabelMap
     ) -> tuple[list[KittiLabels], list[Int64[np.ndarray, " n"]]]:
         """Label files, and class of each object in them, -1 for what is not learnt."""
         if not self._has_labels:
             return [], []
-        unknown = sorted({name for name in label_map.values() if name} - set(self._class_names))
-        if unknown:
-            raise DataError(f"label map: {unknown} are none of the classes {self._class_names}")
-        number = {name: i for i, name in enumerate(self._class_names)}
-        meaning = {name: number.get(name, -1) for name in (*TYPES, *self._class_names)}
-        meaning |= {name: -1 if to is None else number[to] for name, to in label_map.items()}
         paths = [self._folder / "label_2" / f"{name}.txt" for name in self._ids]
         labels = [read_labels(path) for path in paths]
+        meaning: dict[str, int] = {}
         for path, found in zip(paths, labels, strict=True):
-            strange = next((name for name in found.types if name not in meaning), None)
-            if strange is not None:
-                raise DataError(
-                    f"{path}: type {strange} is neither KITTI's nor one of the classes "
-                    f"{self._class_names}; map it to one of them, or to null to ignore it"
-                )
+            for name in sorted(set(found.types) - meaning.keys()):
+                label = label_of([name], self._class_names, label_map)
+                if label is None and name not in TYPES:
+                    raise DataError(
+                        f"{path}: type {name} is neither KITTI's nor one of the classes "
+                        f"{self._class_names}; map it to one of them, or to null to ignore it"
+                    )
+                meaning[name] = IGNORED if label is None else label
         classes = [np.array([meaning[n] for n in found.types], np.int64) for found in labels]
         return labels, classes
 
@@ -159,10 +159,10 @@ class KittiDataset:
             points=self._points(name) if self._with_points else None,
         )
 
-    def frame_labels(self, index: int) -> Int64[np.ndarray, " objects"]:
+    def frame_labels(self, index: int) -> Int64[np.ndarray, " objects"] | None:
         """Classes of the frame's objects, without reading its image."""
         if not self._has_labels:
-            return np.zeros(0, dtype=np.int64)
+            return None
         classes = self._classes[index]
         return classes[classes >= 0]
 

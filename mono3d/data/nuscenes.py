@@ -17,12 +17,14 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from mono3d.codec.nuscenes_names import CAMERAS, DETECTION_CLASSES, check_classes
+from mono3d.codec.nuscenes_names import CAMERAS
 from mono3d.codec.nuscenes_poses import FramePose
+from mono3d.data.labels import LabelMap, check_classes
 from mono3d.data.nuscenes_annotations import rigid_inverse
 from mono3d.data.nuscenes_blobs import read_sweep, read_views
 from mono3d.data.nuscenes_boxes import ObjectReader
 from mono3d.data.nuscenes_index import load_index, open_index
+from mono3d.data.nuscenes_labels import category_labels
 from mono3d.data.nuscenes_splits import samples_of_split
 from mono3d.errors import DataError
 from mono3d.structures import Boxes3D, Frame
@@ -34,7 +36,6 @@ _HASHED_OF_OBJECT = (
     "forward",
     "velocity",
     "dims_hwl",
-    "labels",
     "attributes",
     "object_ids",
     "num_points",
@@ -52,6 +53,8 @@ class NuScenesSummary:
     frames: int
     objects: Mapping[str, int]
     """By class; an object counts once a sample, however many cameras see it."""
+    others: Mapping[str, int]
+    """By category, of those that are not learnt."""
 
 
 class NuScenesDataset:
@@ -67,6 +70,7 @@ class NuScenesDataset:
         version: str,
         split: str,
         class_names: Sequence[str],
+        label_map: LabelMap | None = None,
         cameras: Sequence[str] = CAMERAS,
         surround: bool = False,
         with_points: bool = False,
@@ -80,8 +84,12 @@ class NuScenesDataset:
             root: nuScenes folder: tables in root/version, maps in root/maps.
             version: Folder of the tables, such as v1.0-trainval.
             split: See `samples_of_split`.
-            class_names: Detection classes to learn, in the order of their labels; objects of
-                others are dropped. Objects without LiDAR points are kept: `num_points` tells.
+            class_names: Classes to learn, in the order of their labels: detection classes of the
+                benchmark, categories, or classes of one's own to which the label map leads. Objects
+                of nuScenes' other categories are dropped. Objects without LiDAR points are kept:
+                `num_points` tells.
+            label_map: Category or detection class → class that it counts as, or None to ignore
+                it; a category wins over its detection class.
             cameras: Channels to read, in this order.
             surround: One frame of all cameras for each sample, named by the sample's token;
                 otherwise one frame of one camera, named by the token of its sample_data.
@@ -91,11 +99,13 @@ class NuScenesDataset:
             cache_dir: Where the index is kept; see `open_index`.
 
         Raises:
-            DataError: If tables, split or a camera's key frame are missing or broken, or labels
-                are asked of a version without annotations.
-            ConfigError: If a class is not one of the benchmark's.
+            DataError: If tables, split or a camera's key frame are missing or broken, labels are
+                asked of a version without annotations, or an object has a category that is
+                neither nuScenes', nor a class, nor mapped.
+            ConfigError: If a class is named twice, or the label map names what is no category or
+                no class.
         """
-        check_classes(class_names)
+        check_classes(class_names, label_map or {}, source=root)
         self._index, self._index_path = open_index(root, version, cache_dir)
         self._blob_root = blob_root or root
         self._class_names = tuple(class_names)
@@ -103,10 +113,15 @@ class NuScenesDataset:
         self._surround, self._with_points, self._has_labels = surround, with_points, has_labels
         self._samples = samples_of_split(self._index, split)
         self._channels = self._find_channels(root / version)
-        self._label_of = np.full(len(DETECTION_CLASSES), -1, dtype=np.int64)
-        self._label_of[[DETECTION_CLASSES.index(c) for c in class_names]] = range(len(class_names))
+        self._label_of = category_labels(
+            self._index.category_names,
+            self._count_categories(self._object_rows()),
+            class_names,
+            label_map or {},
+            source=root / version,
+        )
         self._objects = ObjectReader(index=self._index, label_of=self._label_of)
-        if has_labels and not len(self._index.labels):
+        if has_labels and not len(self._index.categories):
             raise DataError(f"{root / version}: no annotations, so it can only be read unlabelled")
 
     def _find_channels(self, folder: Path) -> Int64[np.ndarray, " v"]:
@@ -183,13 +198,13 @@ class NuScenesDataset:
             points=self._points(sample) if self._with_points else None,
         )
 
-    def frame_labels(self, index: int) -> Int64[np.ndarray, " objects"]:
+    def frame_labels(self, index: int) -> Int64[np.ndarray, " objects"] | None:
         """Labels of the objects that a frame's cameras see, without reading its images."""
         if not self._has_labels:
-            return np.zeros(0, dtype=np.int64)
+            return None
         sample, channels = self._locate(index)
         owned = self._index.objects_of(sample)
-        labels = self._label_of[self._index.labels[owned]]
+        labels = self._label_of[self._index.categories[owned]]
         is_seen = self._index.is_in_image[owned][:, channels].any(axis=1)
         seen: np.ndarray = labels[is_seen & (labels >= 0)]
         return seen
@@ -197,7 +212,8 @@ class NuScenesDataset:
     def camera_labels(self, index: int) -> list[tuple[Boxes3D, Float[Tensor, "3 4"]]]:
         """Camera-frame boxes and projection of each camera of a frame, without its images."""
         sample, channels = self._locate(index)
-        boxes = self._boxes_cam(sample, channels)
+        none = (Boxes3D.empty(),) * len(channels)
+        boxes = self._boxes_cam(sample, channels) if self._has_labels else none
         return list(zip(boxes, self._projection(sample, channels), strict=True))
 
     def moment_of(self, index: int) -> str:
@@ -216,13 +232,19 @@ class NuScenesDataset:
 
     def describe(self) -> NuScenesSummary:
         """Counts of scenes, samples, frames and objects."""
-        labels = self._label_of[self._index.labels[self._all_object_rows()]]
+        rows = self._object_rows()
+        labels = self._label_of[self._index.categories[rows]]
         counts = np.bincount(labels[labels >= 0], minlength=len(self._class_names)).tolist()
+        names, others = (
+            self._index.category_names,
+            self._count_categories(rows[labels < 0]).tolist(),
+        )
         return NuScenesSummary(
             scenes=len(np.unique(self._index.scenes[self._samples])),
             samples=len(self._samples),
             frames=len(self),
             objects=dict(zip(self._class_names, counts, strict=True)),
+            others={name: count for name, count in zip(names, others, strict=True) if count},
         )
 
     @cached_property
@@ -238,7 +260,10 @@ class NuScenesDataset:
             digest.update(_content(getattr(self._index, name)[self._samples]))
         for name in _HASHED_OF_CAMERA:
             digest.update(_content(getattr(self._index, name)[self._samples][:, self._channels]))
-        rows = self._all_object_rows()
+        rows = self._object_rows()
+        labels = self._label_of[self._index.categories[rows]]
+        rows = rows[labels >= 0]
+        digest.update(_content(labels[labels >= 0]))
         for name in _HASHED_OF_OBJECT:
             digest.update(_content(getattr(self._index, name)[rows]))
         return digest.hexdigest()
@@ -255,12 +280,16 @@ class NuScenesDataset:
             return str(self._index.sample_tokens[sample].decode())
         return str(self._index.camera_tokens[sample, channels[0]].decode())
 
-    def _all_object_rows(self) -> Int64[np.ndarray, " n"]:
-        """Rows of all learnt objects of the data set's samples."""
+    def _object_rows(self) -> Int64[np.ndarray, " n"]:
+        """Rows of all labelled objects of the data set's samples, learnt or not."""
         is_ours = np.zeros(len(self._index.sample_tokens), dtype=bool)
-        is_ours[self._samples] = True
-        is_ours_of_object = np.repeat(is_ours, np.diff(self._index.first_object))
-        return np.flatnonzero(is_ours_of_object & (self._label_of[self._index.labels] >= 0))
+        is_ours[self._samples] = self._has_labels
+        return np.flatnonzero(np.repeat(is_ours, np.diff(self._index.first_object)))
+
+    def _count_categories(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " categories"]:
+        """How many of some objects are of each category."""
+        count = len(self._index.category_names)
+        return np.bincount(self._index.categories[rows], minlength=count)
 
     def _boxes_cam(self, sample: int, channels: Int64[np.ndarray, " v"]) -> tuple[Boxes3D, ...]:
         rows = self._objects.rows(sample)

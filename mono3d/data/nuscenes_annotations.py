@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from mono3d.codec.nuscenes_names import ATTRIBUTES, DETECTION_CLASSES
+from mono3d.codec.nuscenes_names import ATTRIBUTES
 from mono3d.data.nuscenes_sensors import rotation_matrices
 from mono3d.errors import DataError
 from mono3d.geometry.boxes import corners_cam, hull_2d
@@ -24,7 +24,7 @@ _VISIBILITY_LEVEL = re.compile(r"v(\d+)-(\d+)")
 
 
 class ObjectRow(NamedTuple):
-    """One annotation of a class of the benchmark."""
+    """One annotation."""
 
     token: str
     sample: int
@@ -32,7 +32,7 @@ class ObjectRow(NamedTuple):
     rotation_wxyz: Sequence[float]
     size_wlh: Sequence[float]
     velocity: Sequence[float]
-    label: int
+    category: int
     attribute: int
     object_id: int
     num_points: int
@@ -40,28 +40,21 @@ class ObjectRow(NamedTuple):
 
 
 def object_rows(nusc: "NuScenes") -> list[ObjectRow]:
-    """Annotations of the benchmark's classes, sample by sample."""
+    """All annotations, sample by sample."""
     read = _ObjectReader(nusc)
-    numbered = (
-        (sample, number, token)
+    return [
+        read.row(sample, number, token)
         for sample, record in enumerate(nusc.sample)
         for number, token in enumerate(record["anns"])
-    )
-    rows = (read.row(*item) for item in numbered)
-    return [row for row in rows if row is not None]
+    ]
 
 
 class _ObjectReader:
     """Translates tokens of categories, attributes and visibility levels into numbers."""
 
     def __init__(self, nusc: "NuScenes") -> None:
-        from nuscenes.eval.detection.utils import category_to_detection_name
-
-        names = {row["name"]: category_to_detection_name(row["name"]) for row in nusc.category}
         self._nusc = nusc
-        self._labels = {
-            category: DETECTION_CLASSES.index(name) for category, name in names.items() if name
-        }
+        self._categories = {row["name"]: number for number, row in enumerate(nusc.category)}
         self._attributes = {
             row["token"]: ATTRIBUTES.index(row["name"])
             for row in nusc.attribute
@@ -69,11 +62,9 @@ class _ObjectReader:
         }
         self._visibility = {row["token"]: _visible_share(row["level"]) for row in nusc.visibility}
 
-    def row(self, sample: int, number: int, token: str) -> ObjectRow | None:
-        """One annotation; None if its category is outside the benchmark."""
+    def row(self, sample: int, number: int, token: str) -> ObjectRow:
+        """One annotation."""
         record = self._nusc.get("sample_annotation", token)
-        if record["category_name"] not in self._labels:
-            return None
         known = [self._attributes[t] for t in record["attribute_tokens"] if t in self._attributes]
         return ObjectRow(
             token=token,
@@ -82,7 +73,7 @@ class _ObjectReader:
             rotation_wxyz=record["rotation"],
             size_wlh=record["size"],
             velocity=self._nusc.box_velocity(token).tolist(),
-            label=self._labels[record["category_name"]],
+            category=self._categories[record["category_name"]],
             attribute=known[0] if known else -1,
             object_id=number,
             num_points=record["num_lidar_pts"],
@@ -124,7 +115,7 @@ def object_columns(rows: Sequence[ObjectRow]) -> dict[str, np.ndarray]:
         "forward": rotations[:, :, 0].astype(np.float32),
         "velocity": _matrix(table.get("velocity"), 3).astype(np.float32),
         "dims_hwl": sizes_wlh[:, [2, 0, 1]].astype(np.float32),
-        "labels": np.array(table.get("label", ()), np.int8),
+        "categories": np.array(table.get("category", ()), np.int16),
         "attributes": np.array(table.get("attribute", ()), np.int8),
         "object_ids": np.array(table.get("object_id", ()), np.int16),
         "num_points": np.array(table.get("num_points", ()), np.int32),

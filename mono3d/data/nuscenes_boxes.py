@@ -21,14 +21,14 @@ class ObjectReader:
     """Boxes of chosen objects, with the run's labels."""
 
     index: NuScenesIndex
-    label_of: Int64[np.ndarray, " detection_classes"]
-    """Label of each detection class in the run, -1 for classes that are not learnt."""
+    label_of: Int64[np.ndarray, " categories"]
+    """Label of each category in the run, -1 for those that are not learnt."""
 
     def rows(self, sample: int) -> Int64[np.ndarray, " n"]:
         """Rows in the index of the learnt objects of a sample."""
         owned = self.index.objects_of(sample)
         rows: np.ndarray = owned.start + np.flatnonzero(
-            self.label_of[self.index.labels[owned]] >= 0
+            self.label_of[self.index.categories[owned]] >= 0
         )
         return rows
 
@@ -64,7 +64,7 @@ class ObjectReader:
             centers=centers,
             dims_hwl=torch.from_numpy(self.index.dims_hwl[rows]),
             yaw=yaw,
-            labels=torch.from_numpy(self.label_of[self.index.labels[rows]]),
+            labels=torch.from_numpy(self.label_of[self.index.categories[rows]]),
             velocity=velocity,
             attributes=torch.from_numpy(self.index.attributes[rows]).long(),
             object_ids=torch.from_numpy(self.index.object_ids[rows]).long(),

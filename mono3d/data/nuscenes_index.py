@@ -22,21 +22,22 @@ from safetensors.torch import save_file
 from mono3d.data.nuscenes_tables import TABLES, read_tables
 from mono3d.errors import DataError
 
-_FORMAT = 1
-_SETTINGS = ("channels", "scene_names", "splits")
+_FORMAT = 2
+_SETTINGS = ("channels", "scene_names", "category_names", "splits")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NuScenesIndex:
     """Key frames of a version; s samples in table order, c cameras, n objects sorted by sample.
 
-    Text columns are fixed-width UTF-8. Objects of categories outside the benchmark are left out.
+    Text columns are fixed-width UTF-8.
     Poses are rigid transforms in double precision, since global coordinates are large.
     """
 
     channels: tuple[str, ...]
     """Names of the c cameras."""
     scene_names: tuple[str, ...]
+    category_names: tuple[str, ...]
     splits: Mapping[str, tuple[str, ...]]
     """Split → scene names: the official splits, and those of the folder's splits.json."""
 
@@ -66,8 +67,8 @@ class NuScenesIndex:
     velocity: Float32[np.ndarray, "n 3"]
     """NaN where unknown."""
     dims_hwl: Float32[np.ndarray, "n 3"]
-    labels: Int8[np.ndarray, " n"]
-    """Position in DETECTION_CLASSES."""
+    categories: Int16[np.ndarray, " n"]
+    """Position in `category_names`."""
     attributes: Int8[np.ndarray, " n"]
     """Position in ATTRIBUTES, -1 where there is none."""
     object_ids: Int16[np.ndarray, " n"]
@@ -116,6 +117,7 @@ def load_index(path: Path) -> NuScenesIndex:
     return NuScenesIndex(
         channels=tuple(settings["channels"]),
         scene_names=tuple(settings["scene_names"]),
+        category_names=tuple(settings["category_names"]),
         splits={name: tuple(scenes) for name, scenes in settings["splits"].items()},
         **columns,
     )

@@ -93,6 +93,7 @@ def _columns(nusc: "NuScenes", folder: Path) -> dict[str, Any]:
     return {
         "channels": channels,
         "scene_names": tuple(row["name"] for row in nusc.scene),
+        "category_names": tuple(row["name"] for row in nusc.category),
         "splits": _splits(folder),
         "sample_tokens": text([row["token"] for row in nusc.sample]),
         "scenes": np.array([scene_row[row["scene_token"]] for row in nusc.sample], np.int32),

@@ -36,8 +36,8 @@ class FrameDataset(Protocol):
         """Read one frame."""
         ...
 
-    def frame_labels(self, index: int) -> Int64[np.ndarray, " n"]:
-        """Classes of the frame's objects, without reading its images."""
+    def frame_labels(self, index: int) -> Int64[np.ndarray, " n"] | None:
+        """Classes of the frame's objects, without reading its images. None: not labelled."""
         ...
 
     def camera_labels(self, index: int) -> list[tuple[Boxes3D, Float[Tensor, "3 4"]]]:
@@ -61,7 +61,8 @@ def class_balanced_shares(
 
     A class in a share f of the frames repeats its frames sqrt(threshold / f) times, at least once;
     a frame follows its rarest class. That is multiplied by the number of the frame's objects to
-    the power of `count_exponent`. Frames without objects get `empty_share`.
+    the power of `count_exponent`. Frames without objects get `empty_share`, those that are not
+    labelled 1.
 
     Raises:
         DataError: No frame would ever be drawn.
@@ -71,15 +72,21 @@ def class_balanced_shares(
     """
     present = np.zeros((len(dataset), num_classes), dtype=bool)
     counts = np.zeros(len(dataset))
+    is_labelled = np.ones(len(dataset), dtype=bool)
     for index in range(len(dataset)):
         labels = dataset.frame_labels(index)
+        if labels is None:
+            is_labelled[index] = False
+            continue
         present[index, labels] = True
         counts[index] = len(labels)
-    frequency = present.mean(axis=0).clip(min=1 / max(len(dataset), 1))
+    num_labelled = max(is_labelled.sum(), 1)
+    frequency = present.sum(axis=0).clip(min=1) / num_labelled
     factors = np.maximum(1.0, np.sqrt(threshold / frequency))
     shares = np.where(present, factors, 0.0).max(axis=1, initial=0.0)
     shares = shares * counts**count_exponent
     shares = np.where(present.any(axis=1), shares, empty_share)
+    shares = np.where(is_labelled, shares, 1.0)
     if not shares.any():
         raise DataError("no frame holds an object of the classes, and empty frames are not drawn")
     return shares

@@ -1,6 +1,6 @@
 """From a config to live parts: the only place that knows both."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,15 @@ from mono3d.config.schema import (
     DenseModel,
     GmmMiningConfig,
     KittiData,
+    KittiFolder,
+    KittiSet,
+    MergedData,
     MiningConfig,
     Muon,
     NoMining,
     NuScenesData,
+    NuScenesFolder,
+    NuScenesSet,
     OptimiserConfig,
     PretrainedBackbone,
     ResNetBackbone,
@@ -40,7 +45,9 @@ from mono3d.config.schema import (
 from mono3d.data.augment import Augmentation, ColourJitter
 from mono3d.data.kitti import KittiDataset
 from mono3d.data.loaders import BatchLoader, Preparation
+from mono3d.data.merged import Member, MergedDataset
 from mono3d.data.nuscenes import NuScenesDataset
+from mono3d.data.nuscenes_labels import check_has_objects
 from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares
 from mono3d.errors import ConfigError
 from mono3d.model.backbone import (
@@ -71,45 +78,113 @@ from mono3d.training.schedule import (
 )
 from mono3d.training.train_module import TrainModule
 
-SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")
+Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = ("train", "val")
 _AUTOCAST: Mapping[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 
 
 def build_dataset(
-    config: RunConfig, split: Literal["train", "val"], *, with_points: bool | None = None
+    config: RunConfig, split: Split, *, with_points: bool | None = None
 ) -> FrameDataset:
-    """The frames of a split, one camera each; with LiDAR where training learns from it."""
+    """The frames of a split, one camera each; with LiDAR where training learns from it.
+
+    Raises:
+        ConfigError: Classes and label maps do not fit the data.
+        DataError: A folder cannot be read.
+    """
     data = config.data
-    name = data.train_split if split == "train" else data.val_split
     if with_points is None:
         with_points = split == "train" and config.model.has_depth_map
-    match data:
-        case NuScenesData():
-            return NuScenesDataset(
-                Path(data.root),
-                version=data.version,
-                split=name,
-                class_names=data.class_names,
-                cameras=data.cameras,
+    if not isinstance(data, MergedData):
+        if isinstance(data, NuScenesData):
+            check_has_objects(data.class_names, data.label_map)
+        name = data.train_split if split == "train" else data.val_split
+        return _open_folder(data, name, data.class_names, with_points=with_points)
+    members = {}
+    for member_name, member in data.sets.items():
+        own_split = member.train_split if split == "train" else member.val_split
+        if own_split is not None:
+            dataset = _open_folder(
+                member,
+                own_split,
+                data.class_names,
                 with_points=with_points,
-                blob_root=None if data.blob_root is None else Path(data.blob_root),
+                has_labels=member.has_labels,
             )
-        case KittiData():
-            return KittiDataset(
-                Path(data.root),
-                split=name,
-                class_names=data.class_names,
-                label_map=data.label_map,
+            members[member_name] = Member(
+                dataset=dataset, ground_height_m=member.ground_height_m, share=member.share
+            )
+    return MergedDataset(members)
+
+
+def _open_folder(
+    folder: NuScenesFolder | KittiFolder,
+    split: str,
+    class_names: Sequence[str],
+    *,
+    with_points: bool,
+    has_labels: bool = True,
+) -> FrameDataset:
+    match folder:
+        case NuScenesFolder():
+            return NuScenesDataset(
+                Path(folder.root),
+                version=folder.version,
+                split=split,
+                class_names=class_names,
+                label_map=folder.label_map,
+                cameras=folder.cameras,
                 with_points=with_points,
+                has_labels=has_labels,
+                blob_root=None if folder.blob_root is None else Path(folder.blob_root),
+            )
+        case KittiFolder():
+            return KittiDataset(
+                Path(folder.root),
+                split=split,
+                class_names=class_names,
+                label_map=folder.label_map,
+                with_points=with_points,
+                has_labels=has_labels,
             )
         case _:
-            assert_never(data)
+            assert_never(folder)
 
 
-def split_name(data: DataConfig, split: Literal["train", "val"]) -> str:
-    """What a split is called on a run's record."""
-    name = data.train_split if split == "train" else data.val_split
-    return f"{data.version}/{name}" if isinstance(data, NuScenesData) else f"{data.kind}/{name}"
+@dataclass(frozen=True, kw_only=True)
+class SplitRecord:
+    """A split of one folder, as a run's record names it."""
+
+    name: str
+    source: Path
+    fingerprint: str
+
+
+def split_records(data: DataConfig, split: Split, dataset: FrameDataset) -> list[SplitRecord]:
+    """The folders behind a split's data set, one or several."""
+    if not isinstance(data, MergedData):
+        return [_split_record(data, split, dataset)]
+    assert isinstance(dataset, MergedDataset)
+    return [
+        _split_record(data.sets[name], split, member, prefix=f"{name}/")
+        for name, member in dataset.members.items()
+    ]
+
+
+def _split_record(
+    folder: NuScenesData | KittiData | NuScenesSet | KittiSet,
+    split: Split,
+    dataset: FrameDataset,
+    *,
+    prefix: str = "",
+) -> SplitRecord:
+    name = folder.train_split if split == "train" else folder.val_split
+    kind = folder.version if isinstance(folder, NuScenesFolder) else folder.kind
+    return SplitRecord(
+        name=f"{prefix}{kind}/{name}",
+        source=Path(folder.root).resolve(),
+        fingerprint=dataset.fingerprint,
+    )
 
 
 def image_size(config: RunConfig) -> tuple[int, int]:
@@ -316,6 +391,8 @@ def build_loader(
             count_exponent=exponent,
             empty_share=empty,
         )
+    if isinstance(dataset, MergedDataset):
+        shares = dataset.shared_out(shares)
     sampling = Sampling(
         num_frames=len(dataset),
         batch_size=config.train.batch_size,

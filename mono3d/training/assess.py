@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mono3d.config.load import apply_overrides, parse, parse_override
-from mono3d.config.schema import NuScenesData, RunConfig
+from mono3d.config.schema import RunConfig, has_nuscenes_metrics
 from mono3d.data.loaders import evaluation_batches
 from mono3d.data.sampling import FrameDataset
 from mono3d.errors import ConfigError
@@ -59,9 +59,10 @@ def assess_checkpoint(
     metadata = read_metadata(location)
     tree = apply_overrides(metadata.config, map(parse_override, overrides))
     config = parse(tree, source=location)
-    if oracles and not isinstance(config.data, NuScenesData):
+    if oracles and not has_nuscenes_metrics(config.data, config.data.class_names):
         raise ConfigError(
-            f"--oracle: data.kind={config.data.kind} has no detection metrics to compare"
+            f"--oracle: data.kind={config.data.kind} with the classes {[*config.data.class_names]} "
+            "has no detection metrics to compare"
         )
     network = build_model(config)
     load_student(location, network)

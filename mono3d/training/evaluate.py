@@ -10,8 +10,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mono3d.codec.point_codec import PointCodec
-from mono3d.config.schema import DataConfig, NuScenesData, RunConfig
+from mono3d.config.schema import (
+    KittiFolder,
+    MergedData,
+    NuScenesFolder,
+    RunConfig,
+    has_nuscenes_metrics,
+)
 from mono3d.data.loaders import evaluation_batches
+from mono3d.data.merged import MergedDataset
 from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.data.sampling import FrameDataset
 from mono3d.evaluation.depth_quality import (
@@ -78,15 +85,16 @@ def evaluate_split(
         network: The student, on its device; left in the mode it came in.
         weights: Used in place of the network's own, such as averaged ones.
         dataset: The split.
-        max_frames: Only so many frames, whole samples from the first on; None is all.
+        max_frames: Only so many frames, whole samples from the first on, of merged data sets as
+            many of each; None is all.
     """
-    count = len(dataset) if max_frames is None else min(max_frames, len(dataset))
+    asked = _first_frames(dataset, max_frames)
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    answers = list(answer_frames(config, network, weights, dataset, range(rank, count, world_size)))
+    answers = list(answer_frames(config, network, weights, dataset, asked[rank::world_size]))
     answers = _from_all_ranks(answers, world_size)
     evaluation: list[Evaluation | None] = [None]
     if rank == 0:
-        evaluation[0] = score(config, dataset, answers, range(count))
+        evaluation[0] = score(config, dataset, answers, asked)
     if world_size > 1:
         dist.broadcast_object_list(evaluation, src=0)
     assert evaluation[0] is not None
@@ -101,6 +109,12 @@ def _from_all_ranks(answers: list[FrameAnswer], world_size: int) -> list[FrameAn
     return [answer for part in gathered for answer in part]
 
 
+def _first_frames(dataset: FrameDataset, max_frames: int | None) -> Sequence[int]:
+    if max_frames is None or max_frames >= len(dataset):
+        return range(len(dataset))
+    return dataset.first(max_frames) if isinstance(dataset, MergedDataset) else range(max_frames)
+
+
 def score(
     config: RunConfig,
     dataset: FrameDataset,
@@ -109,17 +123,55 @@ def score(
 ) -> Evaluation:
     """Official detection metrics, where there are any, and depth quality of the answers.
 
+    Of merged data sets it is the depth quality of all frames, and everything of each set under
+    `{set}/`.
+
     Args:
         config: Of the run.
         dataset: The split.
         answers: To the frames at `indices`, in any order.
         indices: Frames that were asked.
     """
-    official = _nuscenes_metrics(config.data, dataset, answers, indices)
+    data = config.data
+    if not isinstance(data, MergedData):
+        return _score_folder(data, data.class_names, dataset, answers, indices)
+    assert isinstance(dataset, MergedDataset)
+    return _score_members(data, dataset, answers, indices)
+
+
+def _score_members(
+    data: MergedData,
+    dataset: MergedDataset,
+    answers: Sequence[FrameAnswer],
+    indices: Iterable[int],
+) -> Evaluation:
+    own_answers: dict[str, list[FrameAnswer]] = {name: [] for name in dataset.members}
+    own_indices: dict[str, list[int]] = {name: [] for name in dataset.members}
+    for answer in answers:
+        name, _, frame_id = answer.frame_id.partition("/")
+        own_answers[name].append(replace(answer, frame_id=frame_id))
+    for index in indices:
+        name, own_index = dataset.locate(index)
+        own_indices[name].append(own_index)
+    metrics = _depth_metrics(answers, data.class_names)
+    for name, member in dataset.members.items():
+        own = _score_folder(
+            data.sets[name], data.class_names, member, own_answers[name], own_indices[name]
+        )
+        metrics |= {f"{name}/{key}": value for key, value in own.metrics.items()}
+    return Evaluation(metrics=metrics, answers=answers, curves={}, thresholds={})
+
+
+def _score_folder(
+    folder: NuScenesFolder | KittiFolder,
+    class_names: Sequence[str],
+    dataset: FrameDataset,
+    answers: Sequence[FrameAnswer],
+    indices: Iterable[int],
+) -> Evaluation:
+    official = _nuscenes_metrics(folder, class_names, dataset, answers, indices)
     metrics = dict(official.values) if official else {}
-    for pairing in PAIRINGS:
-        pairs = concatenate(getattr(answer, pairing) for answer in answers)
-        metrics |= depth_quality(pairs, config.data.class_names, pairing)
+    metrics |= _depth_metrics(answers, class_names)
     at_distances = official.curves if official else {}
     curves = {
         name: PrecisionRecall(
@@ -135,6 +187,14 @@ def score(
         curves=curves,
         thresholds={name: at[2.0].best_threshold for name, at in at_distances.items()},
     )
+
+
+def _depth_metrics(answers: Sequence[FrameAnswer], class_names: Sequence[str]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for pairing in PAIRINGS:
+        pairs = concatenate(getattr(answer, pairing) for answer in answers)
+        metrics |= depth_quality(pairs, class_names, pairing)
+    return metrics
 
 
 def oracle_scores(
@@ -175,21 +235,22 @@ def oracle_scores(
 
 
 def _nuscenes_metrics(
-    data: DataConfig,
+    folder: NuScenesFolder | KittiFolder,
+    class_names: Sequence[str],
     dataset: FrameDataset,
     answers: Sequence[FrameAnswer],
     indices: Iterable[int],
 ) -> "NuScenesMetrics | None":
-    """The devkit's metrics of a data set in nuScenes' format; None for others."""
-    if not isinstance(data, NuScenesData) or not isinstance(dataset, NuScenesDataset):
+    """The devkit's metrics of a folder in nuScenes' format and nuScenes' classes, else None."""
+    if not has_nuscenes_metrics(folder, class_names) or not isinstance(dataset, NuScenesDataset):
         return None
     frame_ids = dataset.frame_ids
     return evaluate_detections(
         {answer.frame_id: answer.detections for answer in answers},
         {frame_ids[index]: dataset.pose(index) for index in indices},
-        data.class_names,
-        root=Path(data.root),
-        version=data.version,
+        class_names,
+        root=Path(folder.root),
+        version=folder.version,
     )
 
 

@@ -11,7 +11,7 @@ from mono3d.config.load import dump_yaml, fingerprint, flatten
 from mono3d.config.schema import RunConfig
 from mono3d.errors import ServiceAwayError
 from mono3d.tracking.tracker import NullTracker, RunIdentity, Tracker
-from mono3d.training.assembly import SPLITS, build_dataset, split_name
+from mono3d.training.assembly import SPLITS, build_dataset, split_records
 from mono3d.training.assess import Assessment, record_network
 from mono3d.training.checkpoint import copy_figures, read_metadata
 from mono3d.training.checkpoint_files import verified_copy
@@ -103,11 +103,11 @@ def start_tracker(config: RunConfig, name: str) -> Tracker:
     )
     tracker.log_json({"yaml": dump_yaml(config)}, "config", "recipe.json")
     for context in SPLITS:
-        dataset = build_dataset(config, context)
-        tracker.log_dataset(
-            name=split_name(config.data, context),
-            digest=dataset.fingerprint[:16],
-            source=str(Path(config.data.root).resolve()),
-            context=context,
-        )
+        for record in split_records(config.data, context, build_dataset(config, context)):
+            tracker.log_dataset(
+                name=record.name,
+                digest=record.fingerprint[:16],
+                source=str(record.source),
+                context=context,
+            )
     return tracker

@@ -3,17 +3,19 @@
 import pytest
 from nuscenes.eval.common.config import config_factory
 from nuscenes.eval.detection.constants import ATTRIBUTE_NAMES, DETECTION_NAMES
-from nuscenes.eval.detection.utils import detection_name_to_rel_attributes
+from nuscenes.eval.detection.utils import (
+    category_to_detection_name,
+    detection_name_to_rel_attributes,
+)
 
 from mono3d.codec.nuscenes_names import (
     ATTRIBUTES,
+    CATEGORY_CLASSES,
     CLASS_ATTRIBUTES,
     CLASS_RANGE_M,
     DEFAULT_ATTRIBUTE,
     DETECTION_CLASSES,
-    check_classes,
 )
-from mono3d.errors import ConfigError
 
 
 def test_names_and_ranges_are_those_of_the_devkit() -> None:
@@ -28,8 +30,11 @@ def test_attributes_of_a_class(name: str) -> None:
     assert DEFAULT_ATTRIBUTE[name] in (CLASS_ATTRIBUTES[name] or ("",))
 
 
-@pytest.mark.parametrize("names", [["car", "van"], ["car", "car"], []])
-def test_class_list_that_the_benchmark_cannot_score(names: list[str]) -> None:
-    check_classes(["truck", "car"])
-    with pytest.raises(ConfigError):
-        check_classes(names)
+@pytest.mark.parametrize(("category", "detection_class"), CATEGORY_CLASSES.items())
+def test_class_of_a_category(category: str, detection_class: str | None) -> None:
+    assert category_to_detection_name(category) == detection_class
+
+
+def test_categories_of_all_classes_are_known() -> None:
+    assert set(CATEGORY_CLASSES.values()) - {None} == set(DETECTION_CLASSES)
+    assert len(CATEGORY_CLASSES) == 23, "as nuScenes says of itself"

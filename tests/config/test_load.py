@@ -20,6 +20,7 @@ from mono3d.config.load import (
 from mono3d.config.schema import (
     AdamW,
     GmmMiningConfig,
+    MergedData,
     NoMining,
     ResNetBackbone,
     RunConfig,
@@ -34,9 +35,9 @@ def resolved(*overrides: str, tree: dict[str, Any] = TREE) -> RunConfig:
     return parse(apply_overrides(tree, map(parse_override, overrides)), source="test")
 
 
-def refusal(*overrides: str) -> str:
+def refusal(*overrides: str, tree: dict[str, Any] = TREE) -> str:
     with pytest.raises(ConfigError) as caught:
-        resolved(*overrides)
+        resolved(*overrides, tree=tree)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -89,7 +90,7 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str | None, message: str
         ("train.epochs=2.5", "train.epochs=2.5: Input should be a valid integer"),
         ("train.epochs=0", "train.epochs=0: Input should be greater than or equal to 1"),
         ("model.backbone.depth=19", "model.backbone.depth=19: Input should be 18, 34, 50 or 101"),
-        ("mining.kind=best", "mining={'kind': 'best'}"),
+        ("mining.kind=best", "test: mining.kind=best: must be one of 'none', 'gmm'"),
         ("seed=4294967296", "seed=4294967296: Input should be less than 4294967296"),
         ("model.num_depth_bins=1", "model.num_depth_bins=1: must be 0"),
         ("loss.depth_loss=laplace", "loss.depth_loss=laplace needs model.has_uncertainty=true"),
@@ -98,6 +99,67 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str | None, message: str
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(override: str, message: str) -> None:
     assert message in refusal(override)
+
+
+MERGED = {
+    "data": {
+        "kind": "merged",
+        "class_names": ["vehicle", "person"],
+        "sets": {
+            "kitti": {"kind": "kitti", "root": "k", "label_map": {"Car": "vehicle"}, "share": 1},
+            "raw": {
+                "kind": "nuscenes", "root": "n", "val_split": None, "has_labels": False, "share": 2,
+            },
+        },
+    },
+    "checkpoint": {"metric": "val/centers_depth_abs_rel", "mode": "min"},
+}  # fmt: skip
+
+
+def test_merged_data_name_their_sets() -> None:
+    config = resolved("data.sets.raw.root=elsewhere", "model.ground.height_m=0", tree=MERGED)
+    assert isinstance(config.data, MergedData)
+    kitti, raw = config.data.sets["kitti"], config.data.sets["raw"]
+    assert (kitti.ground_height_m, raw.ground_height_m) == (-1.73, 0.0)
+    assert raw.root == "elsewhere"
+    assert flatten(config)["data.sets.kitti.label_map.Car"] == "vehicle"
+    assert parse(yaml.safe_load(dump_yaml(config)), source="again") == config
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.sets.kitti.rot=x", "unknown key data.sets.kitti.rot; did you mean data.sets.<name>"),
+        ("data.sets.kitti.version=x", "kitti.version where data.sets.kitti.kind=kitti"),
+        ("data.sets.kitti.class_names=[a]", "unknown key data.sets.kitti.class_names"),
+        ("data.sets.kitti.kind=waymo", "data.sets.kitti.kind=waymo: must be one of 'nuscenes', 'k"),
+        ("data.sets.kitti.share=0", "data.sets.kitti.share=0: Input should be greater than 0"),
+        ("data.sets.raw.share=null", "data: share: give one to all sets, or to none"),
+        ("data.sets.raw.val_split=all", "data.sets.raw: val_split=all: frames without labels cann"),
+        ("data.sets.raw.train_split=null", "data.sets.raw: train_split and val_split are null"),
+        ("data.sets.kitti.val_split=null", "data: val_split is null in all sets; one must name"),
+        ("data.sets.more.root=x", "data.sets.more.kind: must be given"),
+        ("data.sets.a-b={kind: kitti, root: x}", "data: sets.a-b: a name must be letters, digits"),
+        ("data.sets={}", "data.sets={}: Dictionary should have at least 1 item"),
+        ("data.class_names=[a, a]", "data.class_names: each name must be there once"),
+        ("model.ground.height_m=-1.7", "model.ground.height_m=-1.7: is 0 in merged data"),
+        ("checkpoint.metric=val/nuscenes_map", "is not measured with data.kind=merged and these"),
+        ("checkpoint.metric=val/kitti/nuscenes_map", "is not measured with data.kind=merged and"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_merged_data_is_said_in_one_line(override: str, message: str) -> None:
+    assert message in refusal(override, tree=MERGED)
+
+
+def test_nuscenes_metrics_need_nuscenes_classes() -> None:
+    own = ("data.class_names=[car, tram]", "data.label_map={bus: tram}")
+    assert "val/nuscenes_map is not measured with data.kind=nuscenes and these" in refusal(*own)
+    resolved(*own, "checkpoint.metric=val/centers_depth_abs_rel")
+    sets = "data.sets={n: {kind: nuscenes, root: a}, k: {kind: kitti, root: b}}"
+    merged = (sets, "data.class_names=[car, truck]", "checkpoint.mode=max")
+    resolved(*merged, "checkpoint.metric=val/n/nuscenes_map", tree=MERGED)
+    for metric in ("val/nuscenes_map", "val/k/nuscenes_map", "val/x/nuscenes_map"):
+        assert metric in refusal(*merged, f"checkpoint.metric={metric}", tree=MERGED)
 
 
 def test_a_missing_value_is_named() -> None:

@@ -1,6 +1,7 @@
 """Order of training: one function of seed and epoch, however it is split or resumed."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from tests.support.frames import FramesInMemory
 class Labelled(FramesInMemory):
     """A data set of which only the labels are asked for."""
 
-    def __init__(self, labels: list[list[int]]) -> None:
+    def __init__(self, labels: Sequence[list[int] | None]) -> None:
         super().__init__(len(labels))
         self._labels = labels
 
-    def frame_labels(self, index: int) -> Int64[np.ndarray, " n"]:
-        return np.array(self._labels[index], dtype=np.int64)
+    def frame_labels(self, index: int) -> Int64[np.ndarray, " n"] | None:
+        labels = self._labels[index]
+        return None if labels is None else np.array(labels, dtype=np.int64)
 
 
 def flat(sampling: Sampling, epoch: int, first_batch: int = 0) -> list[list[int]]:
@@ -41,6 +43,13 @@ def test_frames_are_drawn_by_the_number_of_their_objects() -> None:
     dataset = Labelled([[0], [0, 0, 0, 0], [], [0, 0, 0, 0, 0, 0, 0, 0, 1]])
     shares = class_balanced_shares(dataset, 2, threshold=0.0, count_exponent=0.5, empty_share=0.2)
     np.testing.assert_allclose(shares, [1.0, 2.0, 0.2, 3.0])
+
+
+def test_frames_without_labels_are_drawn_and_say_nothing_of_how_rare_a_class_is() -> None:
+    """Class 1 is in one of two labelled frames: sqrt(0.72 / 0.5)."""
+    dataset = Labelled([[0], [0, 1], None, None])
+    shares = class_balanced_shares(dataset, 2, threshold=0.72, count_exponent=0.0, empty_share=0.0)
+    np.testing.assert_allclose(shares, [1.0, 1.2, 1.0, 1.0])
 
 
 def test_balancing_off_leaves_only_the_empty_frames_apart() -> None:
