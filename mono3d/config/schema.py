@@ -549,10 +549,11 @@ class RunConfig(Section):
             )
         prefix, is_official, _ = self.checkpoint.metric.partition("nuscenes_")
         if is_official and prefix not in _devkit_prefixes(self.data):
+            own = [name for name in self.data.class_names if name not in NUSCENES_CLASSES]
+            others = f" and class {own[0]}, which nuScenes does not score" if own else ""
             raise ValueError(
                 f"checkpoint.metric={self.checkpoint.metric} is not measured with "
-                f"data.kind={self.data.kind} and these classes; val/centers_depth_abs_rel with "
-                "mode=min is"
+                f"data.kind={self.data.kind}{others}; val/centers_depth_abs_rel with mode=min is"
             )
         return self
 

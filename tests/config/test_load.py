@@ -143,7 +143,7 @@ def test_merged_data_name_their_sets() -> None:
         ("data.sets={}", "data.sets={}: Dictionary should have at least 1 item"),
         ("data.class_names=[a, a]", "data.class_names: each name must be there once"),
         ("model.ground.height_m=-1.7", "model.ground.height_m=-1.7: is 0 in merged data"),
-        ("checkpoint.metric=val/nuscenes_map", "is not measured with data.kind=merged and these"),
+        ("checkpoint.metric=val/nuscenes_map", "with data.kind=merged and class vehicle, which"),
         ("checkpoint.metric=val/kitti/nuscenes_map", "is not measured with data.kind=merged and"),
     ],
 )  # fmt: skip
@@ -153,7 +153,10 @@ def test_what_is_wrong_with_merged_data_is_said_in_one_line(override: str, messa
 
 def test_nuscenes_metrics_need_nuscenes_classes() -> None:
     own = ("data.class_names=[car, tram]", "data.label_map={bus: tram}")
-    assert "val/nuscenes_map is not measured with data.kind=nuscenes and these" in refusal(*own)
+    assert refusal(*own) == (
+        "test: checkpoint.metric=val/nuscenes_map is not measured with data.kind=nuscenes and "
+        "class tram, which nuScenes does not score; val/centers_depth_abs_rel with mode=min is"
+    )
     resolved(*own, "checkpoint.metric=val/centers_depth_abs_rel")
     sets = "data.sets={n: {kind: nuscenes, root: a}, k: {kind: kitti, root: b}}"
     merged = (sets, "data.class_names=[car, truck]", "checkpoint.mode=max")

@@ -13,6 +13,7 @@ from mono3d.objectives.mining.uniform import Uniform
 from mono3d.training.assembly import (
     build_backbone,
     build_codec,
+    build_dataset,
     build_loader,
     build_mining,
     build_model,
@@ -38,11 +39,18 @@ def test_codec_and_model_share_points_and_depth_code() -> None:
 
 
 def test_classes_without_a_mean_size_are_named() -> None:
-    config = tiny_config(data__class_names=["car", "tram"])
+    own = {"data__class_names": ["car", "tram"], "checkpoint__metric": "val/centers_depth_abs_rel"}
+    config = tiny_config(**own)
     with pytest.raises(ConfigError, match=r"^data\.mean_dims_hwl: .*\['tram'\]; add them there"):
         build_codec(config)
-    sized = tiny_config(data__class_names=["car", "tram"], data__mean_dims_hwl={"tram": [3, 2, 9]})
+    sized = tiny_config(**own, data__mean_dims_hwl={"tram": [3, 2, 9]})
     assert build_codec(sized).strides == sized.model.strides_px
+
+
+def test_classes_that_nuscenes_does_not_have_are_named() -> None:
+    config = tiny_config(data__class_names=["Car"], checkpoint__metric="val/centers_depth_abs_rel")
+    with pytest.raises(ConfigError, match="class 'Car' is not a nuScenes detection class"):
+        build_dataset(config, "train")
 
 
 def test_backbones_of_every_kind(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def test_a_class_that_both_have_keeps_its_row_and_others_start_afresh(
     config = tiny_config(
         data__class_names=["van", "pedestrian", "tram"],
         data__mean_dims_hwl={"van": [2, 2, 5], "tram": [3, 3, 15]},
+        checkpoint__metric="val/centers_depth_abs_rel",
     )
     state = fresh(config)
     untouched = {key: value.clone() for key, value in student_of(state).items()}
