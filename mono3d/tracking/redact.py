@@ -16,6 +16,8 @@ _SECRET_NAME = (
 _SECRET_KEY = re.compile(_SECRET_NAME, re.IGNORECASE)
 _QUERY_VALUE = re.compile(rf"(?<=[?&])({_SECRET_NAME})=[^&\s]+", re.IGNORECASE)
 
+_WORKING_DIRECTORY = "PWD"
+"""Every shell's; not a password."""
 _SHORTEST_SECRET = 12
 """A shorter value of an environment variable would also be found inside harmless words."""
 
@@ -50,5 +52,6 @@ def is_secret_name(key: str) -> bool:
 
 def _environment_secrets() -> list[str]:
     """Longest first, so that no secret survives because a part of it was replaced before."""
-    values = {value for name, value in os.environ.items() if is_secret_name(name)}
+    named = ((name, value) for name, value in os.environ.items() if name != _WORKING_DIRECTORY)
+    values = {value for name, value in named if is_secret_name(name)}
     return sorted((v for v in values if len(v) >= _SHORTEST_SECRET), key=len, reverse=True)

@@ -29,6 +29,14 @@ def test_credentials_inside_json_leave_the_rest(monkeypatch: pytest.MonkeyPatch)
     assert redact(text) == '{"a": "s3://***@b/x", "b": "http://h:80", "c": "me@home"}'
 
 
+def test_the_shell_s_directory_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PWD", "/home/somebody/detector")
+    monkeypatch.setenv("DB_PWD", "a-long-password")
+    assert redact("/home/somebody/detector/data a-long-password") == (
+        "/home/somebody/detector/data ***"
+    )
+
+
 def test_values_of_secret_environment_variables_are_hidden(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
