@@ -44,16 +44,14 @@ class MergedDataset:
 
     def __init__(self, members: Mapping[str, Member]) -> None:
         """Join members under their names, in which no slash may be; there is at least one."""
-        self._names = tuple(members)
-        self._members = tuple(members.values())
-        self._ends = list(accumulate(len(member.dataset) for member in self._members))
+        self._members = dict(members)
+        self._names = list(members)
+        self._ends = list(accumulate(len(member.dataset) for member in members.values()))
 
     @property
     def members(self) -> Mapping[str, FrameDataset]:
         """Members' data sets, by name."""
-        return {
-            name: member.dataset for name, member in zip(self._names, self._members, strict=True)
-        }
+        return {name: member.dataset for name, member in self._members.items()}
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -71,8 +69,10 @@ class MergedDataset:
         Raises:
             IndexError: Past the end.
         """
-        number, own = self._locate(index)
-        return self._names[number], own
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        number = bisect_right(self._ends, index)
+        return self._names[number], index - (self._ends[number - 1] if number else 0)
 
     def __getitem__(self, index: int) -> Frame:
         """Read one frame.
@@ -81,32 +81,32 @@ class MergedDataset:
             DataError: As the member does.
             IndexError: Past the end.
         """
-        number, own = self._locate(index)
-        member = self._members[number]
+        name, own = self.locate(index)
+        member = self._members[name]
         frame = raised(member.dataset[own], -member.ground_height_m)
-        return replace(frame, frame_id=f"{self._names[number]}/{frame.frame_id}")
+        return replace(frame, frame_id=f"{name}/{frame.frame_id}")
 
     def frame_labels(self, index: int) -> Int64[np.ndarray, " n"] | None:
         """Classes of the frame's objects, without reading its images. None: not labelled."""
-        number, own = self._locate(index)
-        return self._members[number].dataset.frame_labels(own)
+        name, own = self.locate(index)
+        return self._members[name].dataset.frame_labels(own)
 
     def camera_labels(self, index: int) -> list[tuple[Boxes3D, Float[Tensor, "3 4"]]]:
         """Camera-frame boxes and projection of each camera of a frame, without its images."""
-        number, own = self._locate(index)
-        return self._members[number].dataset.camera_labels(own)
+        name, own = self.locate(index)
+        return self._members[name].dataset.camera_labels(own)
 
     def moment_of(self, index: int) -> str:
         """Name of the moment that the frame shows, with its member's."""
-        number, own = self._locate(index)
-        return f"{self._names[number]}/{self._members[number].dataset.moment_of(own)}"
+        name, own = self.locate(index)
+        return f"{name}/{self._members[name].dataset.moment_of(own)}"
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over the members' names, fingerprints and ground heights, in their order."""
         facts = [
             (name, member.dataset.fingerprint, member.ground_height_m)
-            for name, member in zip(self._names, self._members, strict=True)
+            for name, member in self._members.items()
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -130,32 +130,25 @@ class MergedDataset:
                 the frames of one member. None is equally often.
 
         Returns:
-            The same where no member has a share.
+            The same where members have no share.
 
         Raises:
             DataError: A member has a share, but none of its frames may be drawn.
         """
-        if all(member.share is None for member in self._members):
+        wanted = [member.share for member in self._members.values()]
+        if None in wanted:
             return shares
         parts = np.split(np.ones(len(self)) if shares is None else shares, self._ends[:-1])
-        for name, part in zip(self._names, parts, strict=True):
+        for name, part in zip(self._members, parts, strict=True):
             if not part.any():
                 raise DataError(
                     f"data set {name}: no frame holds an object of the classes, and empty frames "
                     "are not drawn"
                 )
-        wanted = (1.0 if member.share is None else member.share for member in self._members)
         scaled: Float[np.ndarray, " frames"] = np.concatenate(
             [part * (share / part.sum()) for part, share in zip(parts, wanted, strict=True)]
         )
         return scaled
-
-    def _locate(self, index: int) -> tuple[int, int]:
-        """Number of the member that holds a frame, and the frame's index there."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"frame {index} of {len(self)}")
-        number = bisect_right(self._ends, index)
-        return number, index - (self._ends[number - 1] if number else 0)
 
 
 def raised(frame: Frame, height_m: float) -> Frame:

@@ -235,10 +235,8 @@ class NuScenesDataset:
         rows = self._object_rows()
         labels = self._label_of[self._index.categories[rows]]
         counts = np.bincount(labels[labels >= 0], minlength=len(self._class_names)).tolist()
-        names, others = (
-            self._index.category_names,
-            self._count_categories(rows[labels < 0]).tolist(),
-        )
+        names = self._index.category_names
+        others = self._count_categories(rows[labels < 0]).tolist()
         return NuScenesSummary(
             scenes=len(np.unique(self._index.scenes[self._samples])),
             samples=len(self._samples),
