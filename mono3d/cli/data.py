@@ -146,7 +146,7 @@ def show(
     from mono3d.evaluation.figures import write_png
     from mono3d.evaluation.target_figure import teaching_figure
     from mono3d.training.assembly import build_dataset
-    from mono3d.training.assess import resolve_checkpoint
+    from mono3d.training.run_record import resolve_checkpoint
     from mono3d.training.show import show_frames
 
     try:

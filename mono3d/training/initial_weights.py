@@ -119,7 +119,7 @@ def _named(pieces: Iterable[Piece]) -> str:
     """Modules, outputs and classes of pieces; a module's weight and bias count as one."""
     parts: dict[str, dict[str, dict[str, None]]] = {}
     for piece in pieces:
-        module = piece.tensor.rpartition(".")[0] or piece.tensor
+        module = (piece.tensor.rpartition(".")[0] or piece.tensor).removeprefix("trunk.")
         outputs = parts.setdefault(module.partition(".")[0], {})
         classes = outputs.setdefault(f"{module} {piece.output}".strip(), {})
         if piece.class_name:

@@ -307,7 +307,7 @@ LABELS: list[Row] = [
     (
         "label map to no class",
         overridden("data.label_map={Van: Lorry}"),
-        "['Lorry'] are none of the classes",
+        "label_map Van: Lorry: must be null or one of the classes",
     ),
     (
         "own class without a size",
@@ -417,6 +417,11 @@ CONFIG: list[Row] = [
     ("more frames a step than there are", overridden("train.batch_size=99"), "train.batch_size"),
 ]
 CHECKPOINTS: list[Row] = [
+    (
+        "nothing to start from",
+        overridden("train.init_from=nowhere"),
+        "checkpoint 'nowhere': no such folder",
+    ),
     (
         "no such checkpoint",
         lambda _: ["evaluate", "nowhere"],
