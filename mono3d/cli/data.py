@@ -39,7 +39,7 @@ def synth(
     Ten classes, six cameras, LiDAR, all tables: nuscenes-devkit and every tool that reads nuScenes
     read it. The same options give the same bytes; a folder that already holds them is kept.
     """
-    from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig
+    from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 
     config = SyntheticConfig(
         image_size=(width, height),
@@ -49,8 +49,11 @@ def synth(
         seed=seed,
         version=version,
     )
-    summary = render(root, config, num_processes=processes, console=Console(stderr=True))
-    typer.echo(f"{'wrote' if summary.is_new else 'kept'} {summary.root}, version {summary.version}")
+    summary = render(
+        lambda show: write_nuscenes(root, config, num_processes=processes, on_progress=show),
+        console=Console(stderr=True),
+    )
+    typer.echo(f"{'wrote' if summary.is_new else 'kept'} {summary.root}, version {config.version}")
     for split, count in summary.num_samples.items():
         typer.echo(f"  {split}: {count} samples, {6 * count} images")
 

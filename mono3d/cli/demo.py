@@ -110,7 +110,7 @@ class _TimedDisplay:
 
 
 def _make_data(root: Path, console: Console) -> None:
-    from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig
+    from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 
     config = SyntheticConfig(
         image_size=(400, 224),
@@ -119,7 +119,10 @@ def _make_data(root: Path, console: Console) -> None:
         samples_per_scene=_SAMPLES,
         seed=0,
     )
-    render(root, config, num_processes=2, console=console)
+    render(
+        lambda show: write_nuscenes(root, config, num_processes=2, on_progress=show),
+        console=console,
+    )
 
 
 def _train_and_report(config: RunConfig, directory: Path, clock: StageClock) -> dict[str, Any]:

@@ -1,24 +1,28 @@
 """Rendering a synthetic data set with its progress on the terminal, or in lines of a log."""
 
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress
 
 if TYPE_CHECKING:
-    from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, SyntheticSummary
+    from mono3d.data.synthetic.folder import SyntheticSummary
 
 _LINE_EVERY_S = 10.0
 
 
 def render(
-    root: Path, config: "SyntheticConfig", *, num_processes: int, console: Console
+    write: "Callable[[Callable[[int, int], None]], SyntheticSummary]", *, console: Console
 ) -> "SyntheticSummary":
-    """Write the data set unless it is there; see `write_nuscenes`."""
-    from mono3d.data.synthetic.nuscenes_folder import write_nuscenes  # seconds to import
+    """Let a data set be written.
 
+    Args:
+        write: Writes it unless it is there; tells what it is given how many pictures are done, and
+            how many there will be.
+        console: Where the progress is shown.
+    """
     last_line_s = time.monotonic()
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("rendering images", total=None)
@@ -30,4 +34,4 @@ def render(
                 last_line_s = time.monotonic()
                 console.print(f"rendered {done} of {total} images", highlight=False)
 
-        return write_nuscenes(root, config, num_processes=num_processes, on_progress=show)
+        return write(show)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from mono3d.cli import demo, rendering
 from mono3d.cli.demo import StageClock
-from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig
+from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 
 
 def test_a_rendering_without_a_terminal_says_how_far_it_is(
@@ -20,7 +20,8 @@ def test_a_rendering_without_a_terminal_says_how_far_it_is(
     )
     text = io.StringIO()
     summary = rendering.render(
-        tmp_path / "world", config, num_processes=1, console=Console(file=text)
+        lambda show: write_nuscenes(tmp_path / "world", config, num_processes=1, on_progress=show),
+        console=Console(file=text),
     )
     assert summary.num_images == 12
     assert text.getvalue().splitlines()[-1] == "rendered 12 of 12 images"

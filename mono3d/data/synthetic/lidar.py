@@ -1,4 +1,4 @@
-"""A spinning LiDAR of 32 beams over the same quads and the same ground as the pictures.
+"""A spinning LiDAR over the same quads and the same ground as the pictures.
 
 Which quad a beam meets first is looked up in four square views rasterised around the sensor; where
 it meets it is then computed exactly, and returns that miss the quad by the views' resolution are
@@ -16,21 +16,16 @@ from numpy.typing import NDArray
 
 from mono3d.data.synthetic.mesh import Mesh
 from mono3d.data.synthetic.raster import Pinhole, clear_buffers, empty_buffers, rasterise
+from mono3d.data.synthetic.rig import Beams
 from mono3d.data.synthetic.terrain import ray_depths
 from mono3d.data.synthetic.world import Snapshot, World
 
-NUM_BEAMS = 32
-"""Beams and their elevations are those of the HDL-32E on nuScenes' cars."""
-_ELEVATIONS = np.radians(np.linspace(-30.67, 10.67, NUM_BEAMS))
-_NUM_AZIMUTHS = 1080
 _MAX_RANGE_M = 80.0
 _RANGE_NOISE_M = 0.008
 _DROPPED = 0.04
 _VIEWS = 4
-_VIEW_PX = 720
-_FOCAL_PX = _VIEW_PX / 2
-# A view spans a quarter turn; at its edges beams are steeper in the image by sqrt(2).
-_TOP, _BOTTOM = 1.05 * np.sqrt(2) * np.tan(_ELEVATIONS[[-1, 0]])
+_PX_PER_RAY = 8 / 3
+"""Width of a view for each ray of a beam in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +33,7 @@ class Sweep:
     """One turn of the sensor.
 
     Attributes:
-        points: x, y, z in the sensor frame in metres, intensity 0 to 255, beam number: a row of
-            nuScenes' .pcd.bin.
+        points: x, y, z in the sensor frame in metres, intensity 0 to 255, beam number.
         owners: Number of the object that returned each point, 0 for ground and scenery.
     """
 
@@ -59,9 +53,9 @@ def scan(world: World, snapshot: Snapshot, rng: np.random.Generator) -> Sweep:
     position = snapshot.world_from_ego[:3, :3] @ world.rig.lidar.translation
     position = position + snapshot.world_from_ego[:3, 3]
     mesh, owners = snapshot.mesh, snapshot.owners
-    rays_sensor, beams = _rays()
-    rays = rays_sensor @ turn.T
-    faces = _first_faces(mesh, turn, position)
+    lookup = _lookup(world.rig.beams)
+    rays = lookup.rays @ turn.T
+    faces = _first_faces(lookup, mesh, turn, position)
     ranges = ray_depths(world.street.terrain, position, rays)
     on_quad = faces >= 0
     to_quads = _quad_ranges(mesh.quads, mesh.normals, faces[on_quad], position, rays[on_quad])
@@ -72,20 +66,10 @@ def scan(world: World, snapshot: Snapshot, rng: np.random.Generator) -> Sweep:
     on_quad[on_quad] = ~is_buried
     kept = (ranges > 0) & (ranges < _MAX_RANGE_M) & (rng.random(len(rays)) > _DROPPED)
     noise = np.clip(rng.normal(0.0, _RANGE_NOISE_M, len(rays)), -0.015, 0.015)
-    points = rays_sensor * (ranges + noise)[:, None]
+    points = lookup.rays * (ranges + noise)[:, None]
     intensity = np.where(on_quad, mesh.colors.mean(axis=1)[faces], 20.0)
-    rows = np.column_stack([points, intensity, beams])[kept].astype(np.float32)
+    rows = np.column_stack([points, intensity, lookup.beams])[kept].astype(np.float32)
     return Sweep(points=rows, owners=np.where(on_quad, owners[faces], 0)[kept].astype(np.int16))
-
-
-@cache
-def _rays() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Unit directions in the sensor frame (n, 3), and the beam of each."""
-    azimuths = np.arange(_NUM_AZIMUTHS) * (2 * np.pi / _NUM_AZIMUTHS)
-    azimuth, elevation = (grid.ravel() for grid in np.meshgrid(azimuths, _ELEVATIONS))
-    flat = np.cos(elevation)
-    rays = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], axis=1)
-    return rays, np.repeat(np.arange(NUM_BEAMS), _NUM_AZIMUTHS)
 
 
 class _View(NamedTuple):
@@ -104,36 +88,73 @@ class _View(NamedTuple):
     columns: Int[NDArray[np.intp], " m"]
 
 
+class _Lookup(NamedTuple):
+    """The rays of a sensor, and the views in which they are looked up.
+
+    Attributes:
+        rays: Unit directions in the sensor frame.
+        beams: The beam of each ray.
+        views: All around.
+        size: Rows and columns of a view.
+        focal_px: Focal length of a view.
+        center_row: Where the horizon is in it.
+    """
+
+    rays: Float[NDArray[np.float64], "n 3"]
+    beams: Int[NDArray[np.int64], " n"]
+    views: tuple[_View, ...]
+    size: tuple[int, int]
+    focal_px: float
+    center_row: float
+
+
 @cache
-def _views() -> tuple[_View, ...]:
+def _lookup(beams: Beams) -> _Lookup:
+    elevations = np.radians(beams.elevations_deg)
+    azimuths = np.arange(beams.num_azimuths) * (2 * np.pi / beams.num_azimuths)
+    azimuth, elevation = (grid.ravel() for grid in np.meshgrid(azimuths, elevations))
+    flat = np.cos(elevation)
+    rays = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], axis=1)
+    width = round(_PX_PER_RAY * beams.num_azimuths / _VIEWS)
+    focal_px = width / 2
+    # A view spans a quarter turn; at its edges beams are steeper in the image by sqrt(2).
+    top, bottom = 1.05 * np.sqrt(2) * np.tan(elevations[[-1, 0]])
+    center_row = focal_px * top
     views = []
-    for azimuth in np.arange(_VIEWS) * (2 * np.pi / _VIEWS):
-        cos, sin = np.cos(azimuth), np.sin(azimuth)
+    for turn in np.arange(_VIEWS) * (2 * np.pi / _VIEWS):
+        cos, sin = np.cos(turn), np.sin(turn)
         rotation = np.array([[sin, -cos, 0.0], [0.0, 0.0, -1.0], [cos, sin, 0.0]])
-        seen = _rays()[0] @ rotation.T
+        seen = rays @ rotation.T
         mine = np.flatnonzero(seen[:, 2] > np.abs(seen[:, 0]))
-        u, v = (_FOCAL_PX * seen[mine, :2] / seen[mine, 2:]).T
-        columns = np.minimum(u + _FOCAL_PX, _VIEW_PX - 1).astype(np.intp)
-        rows = (v + _FOCAL_PX * _TOP).astype(np.intp)
+        u, v = (focal_px * seen[mine, :2] / seen[mine, 2:]).T
+        columns = np.minimum(u + focal_px, width - 1).astype(np.intp)
+        rows = (v + center_row).astype(np.intp)
         views.append(_View(rotation=rotation, rays=mine, rows=rows, columns=columns))
-    return tuple(views)
+    return _Lookup(
+        rays=rays,
+        beams=np.repeat(np.arange(len(elevations)), beams.num_azimuths),
+        views=tuple(views),
+        size=(int(np.ceil(focal_px * (top - bottom))), width),
+        focal_px=focal_px,
+        center_row=center_row,
+    )
 
 
 def _first_faces(
-    mesh: Mesh, turn: NDArray[np.float64], position: NDArray[np.float64]
+    lookup: _Lookup, mesh: Mesh, turn: NDArray[np.float64], position: NDArray[np.float64]
 ) -> NDArray[np.int32]:
     """Quad that each ray meets first, to the resolution of the views; -1 for none."""
-    faces = np.full(len(_rays()[0]), -1, dtype=np.int32)
+    faces = np.full(len(lookup.rays), -1, dtype=np.int32)
     nobody = np.zeros(len(mesh.glow), dtype=np.int16)
-    buffers = empty_buffers(int(np.ceil(_FOCAL_PX * (_TOP - _BOTTOM))), _VIEW_PX, 1)
-    for view in _views():
+    buffers = empty_buffers(*lookup.size, 1)
+    for view in lookup.views:
         camera = Pinhole(
             rotation=np.ascontiguousarray(view.rotation @ turn.T),
             position=position,
-            fx=_FOCAL_PX,
-            fy=_FOCAL_PX,
-            cx=_FOCAL_PX,
-            cy=_FOCAL_PX * _TOP,
+            fx=lookup.focal_px,
+            fy=lookup.focal_px,
+            cx=lookup.focal_px,
+            cy=lookup.center_row,
         )
         clear_buffers(buffers)
         rasterise(mesh.quads, nobody, camera, buffers)

@@ -15,9 +15,10 @@ from scipy.spatial.transform import Rotation
 
 from mono3d.data.synthetic.lidar import Sweep, scan
 from mono3d.data.synthetic.nuscenes_map import MAP_M, write_map_mask
+from mono3d.data.synthetic.nuscenes_rig import LIDAR_CHANNEL
 from mono3d.data.synthetic.nuscenes_tables import TABLE_NAMES, Row, Tables, token, visibility_token
 from mono3d.data.synthetic.render import Picture, render_cameras
-from mono3d.data.synthetic.rig import LIDAR_CHANNEL, Sensor, rotation_ypr
+from mono3d.data.synthetic.rig import Sensor, rotation_ypr
 from mono3d.data.synthetic.shading import SAMPLES
 from mono3d.data.synthetic.visibility import visible_shares
 from mono3d.data.synthetic.world import Snapshot, World

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from mono3d.data.synthetic.rig import CAMERA_CHANNELS, LIDAR_CHANNEL
+from mono3d.data.synthetic.nuscenes_rig import CAMERA_CHANNELS, LIDAR_CHANNEL
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]

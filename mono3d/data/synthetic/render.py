@@ -102,9 +102,10 @@ def lit_colors(mesh: Mesh, light: Light) -> Float[NDArray[np.float64], "f 3"]:
 
 
 def shadow_map(world: World, snapshot: Snapshot) -> ShadowMap:
-    """Darkness around the ego car: contact shadows, and cast ones where the sun is strong."""
+    """Darkness around what is looked at: contact shadows, and cast ones where the sun is strong."""
     half_m = 0.5 * _SHADOW_CELL_M * _SHADOW_CELLS
-    corner = snapshot.world_from_ego[:2, 3] - half_m
+    ahead = world.rig.view_ahead_m * snapshot.world_from_ego[:2, 0]
+    corner = snapshot.world_from_ego[:2, 3] + ahead - half_m
     cells = np.zeros((_SHADOW_CELLS, _SHADOW_CELLS), dtype=np.uint8)
     light = snapshot.light
     sun_share = sum(light.direct) / (sum(light.direct) + sum(light.ambient))

@@ -1,30 +1,17 @@
-"""The sensors on the car: six cameras and a LiDAR, placed and tuned a little differently each time.
+"""Sensors on a car, and how cameras and LiDARs of every rig are described and drawn.
 
 Ego frame: origin on the ground below the rear axle, x forward, y left, z up, metres. A fixed rig
 over a flat road would make depth a function of the image row, so height, pitch and focal length
-are drawn for every scene; what differs between the cameras is nuScenes' own spread.
+are drawn for every scene.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-_REFERENCE_WIDTH_PX = 1600
-# Channel: x, y, z of its place, yaw (degrees to the left), focal length in pixels of 1600.
-_CAMERAS = {
-    "CAM_FRONT": (1.70, 0.02, 1.51, 0.0, 1266.0),
-    "CAM_FRONT_RIGHT": (1.55, -0.49, 1.50, -55.0, 1261.0),
-    "CAM_BACK_RIGHT": (1.01, -0.48, 1.56, -110.0, 1260.0),
-    "CAM_BACK": (0.03, 0.00, 1.58, 180.0, 809.0),
-    "CAM_BACK_LEFT": (1.04, 0.48, 1.59, 110.0, 1257.0),
-    "CAM_FRONT_LEFT": (1.52, 0.49, 1.51, 55.0, 1273.0),
-}
-CAMERA_CHANNELS = tuple(_CAMERAS)
-LIDAR_CHANNEL = "LIDAR_TOP"
-_LIDAR_PLACE = (0.94, 0.0, 1.84)
-_LIDAR_YAW_DEG = -90.0
 _FORWARD_LEFT_UP_FROM_CAM = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 
@@ -33,7 +20,7 @@ class Sensor:
     """One sensor of the car.
 
     Attributes:
-        channel: nuScenes channel name.
+        channel: Its name in the data set.
         rotation: Sensor to ego.
         translation: Place of the sensor in the ego frame, metres.
         intrinsic: Camera matrix; pixel (0, 0) is the centre of the first one. None for LiDAR.
@@ -44,13 +31,68 @@ class Sensor:
     translation: Float[NDArray[np.float64], "3"]
     intrinsic: Float[NDArray[np.float64], "3 3"] | None
 
+    @property
+    def ego_from_sensor(self) -> Float[NDArray[np.float64], "4 4"]:
+        """Pose of the sensor."""
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = self.rotation, self.translation
+        return pose
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beams:
+    """What a spinning LiDAR looks at in one turn.
+
+    Attributes:
+        elevations_deg: Of its beams, lowest first.
+        num_azimuths: Measurements of each beam.
+    """
+
+    elevations_deg: tuple[float, ...]
+    num_azimuths: int
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rig:
-    """The sensors of one scene."""
+    """The sensors of one scene.
+
+    Attributes:
+        cameras: At least one.
+        lidar: Its pose.
+        beams: Its beams.
+        view_ahead_m: Metres from the ego car ahead to the middle of what matters: 0 where cameras
+            look all around.
+    """
 
     cameras: tuple[Sensor, ...]
     lidar: Sensor
+    beams: Beams
+    view_ahead_m: float
+
+
+RigBuilder = Callable[[np.random.Generator, tuple[int, int]], Rig]
+"""Sensors of a new scene for pictures of (width, height) pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A camera as it was meant to be built in, before each scene's own deviations.
+
+    Attributes:
+        channel: See Sensor.
+        place: In the ego frame, metres.
+        yaw_deg: To the left of straight ahead.
+        focal_px: Focal length in an image `width_px` wide.
+        width_px: See `focal_px`.
+        center: Principal point, as shares of width and height.
+    """
+
+    channel: str
+    place: tuple[float, float, float]
+    yaw_deg: float
+    focal_px: float
+    width_px: int
+    center: tuple[float, float]
 
 
 def rotation_ypr(yaw: float, pitch: float, roll: float) -> Float[NDArray[np.float64], "3 3"]:
@@ -63,40 +105,53 @@ def rotation_ypr(yaw: float, pitch: float, roll: float) -> Float[NDArray[np.floa
     return rotation
 
 
-def build_rig(rng: np.random.Generator, image_size: tuple[int, int]) -> Rig:
-    """Sensors of a new scene for pictures of (width, height) pixels.
-
-    The focal factor (0.85 to 1.2) and the height (-0.2 to +0.5 m) are common to all cameras of
-    the scene; pitch (1.3 degrees at one standard deviation) and the rest are each camera's own.
-    """
-    focal_factor, lift = rng.uniform(0.85, 1.2), rng.uniform(-0.2, 0.5)
-    cameras = tuple(
-        _build_camera(channel, image_size, focal_factor, lift, rng) for channel in _CAMERAS
-    )
-    lidar = Sensor(
-        channel=LIDAR_CHANNEL,
-        rotation=rotation_ypr(np.radians(_LIDAR_YAW_DEG), *rng.normal(0, 0.005, 2)),
-        translation=np.asarray(_LIDAR_PLACE) + np.array([0.0, 0.0, lift]),
-        intrinsic=None,
-    )
-    return Rig(cameras=cameras, lidar=lidar)
+def draw_common(rng: np.random.Generator) -> tuple[float, float]:
+    """Common to all cameras of a scene: a focal factor (0.85 to 1.2), a lift (-0.2 to 0.5 m)."""
+    return rng.uniform(0.85, 1.2), rng.uniform(-0.2, 0.5)
 
 
-def _build_camera(
-    channel: str,
+def draw_camera(
+    mount: Mount,
     image_size: tuple[int, int],
     focal_factor: float,
-    lift: float,
+    lift_m: float,
     rng: np.random.Generator,
 ) -> Sensor:
-    *place, yaw_deg, reference_px = _CAMERAS[channel]
+    """A camera with its own small errors: pitch has 1.3 degrees at one standard deviation.
+
+    Args:
+        mount: How it was meant.
+        image_size: Width and height, pixels.
+        focal_factor: On the focal length.
+        lift_m: On the height.
+        rng: Draws the rest.
+    """
     width, height = image_size
-    focal_px = reference_px * width / _REFERENCE_WIDTH_PX * focal_factor * rng.normal(1.0, 0.005)
-    cx, cy = width * rng.normal(0.51, 0.008) - 0.5, height * rng.normal(0.53, 0.015) - 0.5
-    yaw, pitch, roll = np.radians(np.array([yaw_deg, 0.0, 0.0]) + rng.normal(0.0, (1.0, 1.3, 0.6)))
+    focal_px = mount.focal_px * width / mount.width_px * focal_factor * rng.normal(1.0, 0.005)
+    cx = width * rng.normal(mount.center[0], 0.008) - 0.5
+    cy = height * rng.normal(mount.center[1], 0.015) - 0.5
+    errors_deg = rng.normal(0.0, (1.0, 1.3, 0.6))
+    yaw, pitch, roll = np.radians(np.array([mount.yaw_deg, 0.0, 0.0]) + errors_deg)
+    x, y, z = mount.place
+    return Sensor(
+        channel=mount.channel,
+        rotation=rotation_ypr(yaw, pitch, roll) @ _FORWARD_LEFT_UP_FROM_CAM,
+        translation=np.array([x, y, z + lift_m]) + rng.normal(0.0, 0.02, 3),
+        intrinsic=np.array([[focal_px, 0.0, cx], [0.0, focal_px, cy], [0.0, 0.0, 1.0]]),
+    )
+
+
+def draw_lidar(
+    channel: str,
+    place: tuple[float, float, float],
+    yaw_deg: float,
+    lift_m: float,
+    rng: np.random.Generator,
+) -> Sensor:
+    """A LiDAR, upright to a third of a degree at one standard deviation."""
     return Sensor(
         channel=channel,
-        rotation=rotation_ypr(yaw, pitch, roll) @ _FORWARD_LEFT_UP_FROM_CAM,
-        translation=np.array([place[0], place[1], place[2] + lift]) + rng.normal(0.0, 0.02, 3),
-        intrinsic=np.array([[focal_px, 0.0, cx], [0.0, focal_px, cy], [0.0, 0.0, 1.0]]),
+        rotation=rotation_ypr(np.radians(yaw_deg), *rng.normal(0, 0.005, 2)),
+        translation=np.asarray(place) + np.array([0.0, 0.0, lift_m]),
+        intrinsic=None,
     )

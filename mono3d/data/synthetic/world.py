@@ -4,7 +4,7 @@ World frame: x along the road where the scene's middle is, y left, z up, metres.
 nothing of files: writers for any data-set format take snapshots of it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mono3d.data.synthetic.catalogue import ClassName
 from mono3d.data.synthetic.layout import WorldObject, fill_street, poses_at
 from mono3d.data.synthetic.mesh import Mesh, merge, placed
-from mono3d.data.synthetic.rig import Rig, build_rig, rotation_ypr
+from mono3d.data.synthetic.rig import Rig, RigBuilder, rotation_ypr
 from mono3d.data.synthetic.scenery import build_scenery
 from mono3d.data.synthetic.shading import Light
 from mono3d.data.synthetic.sites import Place
@@ -132,6 +132,7 @@ class World:
 def build_world(
     seed: np.random.SeedSequence,
     *,
+    build_rig: RigBuilder,
     image_size: tuple[int, int],
     num_keyframes: int,
     promised: tuple[ClassName, ...],
@@ -141,6 +142,7 @@ def build_world(
 
     Args:
         seed: Decides everything.
+        build_rig: Draws the sensors.
         image_size: Width and height of the pictures, pixels.
         num_keyframes: Moments, KEYFRAME_S apart.
         promised: Classes of which at least one should be near the ego car.
@@ -150,10 +152,12 @@ def build_world(
     street = build_street(rng)
     times_s = KEYFRAME_S * (np.arange(num_keyframes) - (num_keyframes - 1) / 2)
     ego = _draw_ego(street, float(np.ptp(times_s)), rng)
+    light, rig = build_light(rng), build_rig(rng, image_size)
+    ego = replace(ego, x=ego.x - rig.view_ahead_m)
     return World(
         street=street,
-        light=build_light(rng),
-        rig=build_rig(rng, image_size),
+        light=light,
+        rig=rig,
         objects=fill_street(street, ego, times_s, promised, is_training, rng),
         scenery=build_scenery(street, rng),
         ego=ego,

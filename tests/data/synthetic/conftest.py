@@ -1,10 +1,11 @@
-"""One small synthetic data set and one world, made once for all tests of this folder."""
+"""Small synthetic data sets and worlds, made once for all tests of this folder."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mono3d.data.synthetic import nuscenes_rig
 from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 from mono3d.data.synthetic.world import World, build_world
 
@@ -29,6 +30,7 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory, tiny_config: SyntheticCo
 def world() -> World:
     return build_world(
         np.random.SeedSequence(3),
+        build_rig=nuscenes_rig.build_rig,
         image_size=IMAGE_SIZE,
         num_keyframes=3,
         promised=("bus", "bicycle"),

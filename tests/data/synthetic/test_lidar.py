@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mono3d.data.synthetic.lidar import NUM_BEAMS, Sweep, scan
+from mono3d.data.synthetic.lidar import Sweep, scan
+from mono3d.data.synthetic.nuscenes_rig import HDL_32E
 from mono3d.data.synthetic.world import Snapshot, World
 
 
@@ -18,14 +19,12 @@ def sweep(world: World, snapshot: Snapshot) -> Sweep:
 def test_points_have_nuscenes_columns(sweep: Sweep) -> None:
     x, y, z, intensity, beam = sweep.points.T
     assert sweep.points.dtype == np.float32
-    assert 10_000 < len(sweep.points) < NUM_BEAMS * 1080
-    assert set(np.unique(beam)) <= set(range(NUM_BEAMS))
+    assert 10_000 < len(sweep.points) < 32 * 1080
+    assert set(np.unique(beam)) <= set(range(32))
     assert intensity.min() >= 0
     assert intensity.max() <= 255
     elevation = np.degrees(np.arctan2(z, np.hypot(x, y)))
-    assert elevation == pytest.approx(
-        np.linspace(-30.67, 10.67, NUM_BEAMS)[beam.astype(int)], abs=0.01
-    )
+    assert elevation == pytest.approx(np.array(HDL_32E.elevations_deg)[beam.astype(int)], abs=0.01)
 
 
 def test_objects_return_points_inside_their_boxes_only(

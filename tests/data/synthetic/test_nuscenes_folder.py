@@ -14,8 +14,8 @@ from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.splits import get_scenes_of_split
 
 from mono3d.data.synthetic.catalogue import CLASSES
+from mono3d.data.synthetic.folder import RECORD_NAME
 from mono3d.data.synthetic.nuscenes_folder import (
-    RECORD_NAME,
     TRAIN_SPLIT,
     VAL_SPLIT,
     SyntheticConfig,
@@ -131,14 +131,6 @@ def test_other_settings_refuse_the_folder_in_one_line(
     with pytest.raises(DataError, match=r"synthetic\.json.*\"seed\": 7.*\"seed\": 8") as error:
         write_nuscenes(tiny_root, replace(tiny_config, seed=8), num_processes=1)
     assert "\n" not in str(error.value)
-
-
-def test_a_folder_of_something_else_is_refused(
-    tmp_path: Path, tiny_config: SyntheticConfig
-) -> None:
-    (tmp_path / "thesis.tex").touch()
-    with pytest.raises(DataError, match="not empty"):
-        write_nuscenes(tmp_path, tiny_config, num_processes=1)
 
 
 def test_no_validation_scene_is_an_error(tmp_path: Path, tiny_config: SyntheticConfig) -> None:

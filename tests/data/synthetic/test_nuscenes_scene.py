@@ -12,10 +12,10 @@ from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.data_classes import Box, LidarPointCloud
 from nuscenes.utils.geometry_utils import BoxVisibility, points_in_box, view_points
 
+from mono3d.data.synthetic.nuscenes_rig import CAMERA_CHANNELS
 from mono3d.data.synthetic.nuscenes_scene import SceneName, write_scene
 from mono3d.data.synthetic.nuscenes_tables import common_tables
 from mono3d.data.synthetic.render import Picture, render_cameras
-from mono3d.data.synthetic.rig import CAMERA_CHANNELS
 from mono3d.data.synthetic.shading import SAMPLES
 from mono3d.data.synthetic.world import World
 from tests.data.synthetic.conftest import IMAGE_SIZE

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mono3d.data.synthetic.nuscenes_rig import CAMERA_CHANNELS
 from mono3d.data.synthetic.render import lit_colors, pinhole, render_cameras, shadow_map
-from mono3d.data.synthetic.rig import CAMERA_CHANNELS
 from mono3d.data.synthetic.shading import SAMPLES
 from mono3d.data.synthetic.world import World
 from tests.data.synthetic.conftest import IMAGE_SIZE

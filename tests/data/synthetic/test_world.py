@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mono3d.data.synthetic.nuscenes_rig import build_rig
 from mono3d.data.synthetic.world import KEYFRAME_S, World, build_world
 
 
@@ -44,6 +45,7 @@ def test_seed_decides_the_world() -> None:
     def centers(seed: int) -> list[list[float]]:
         world = build_world(
             np.random.SeedSequence(seed),
+            build_rig=build_rig,
             image_size=(64, 36),
             num_keyframes=2,
             promised=(),
