@@ -1,6 +1,9 @@
 """`mono3d data`: make a synthetic data set, look at any."""
 
 import os
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,41 +24,83 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Make a synthetic data set, or look at one.")
 
 
+class Format(StrEnum):
+    """Formats that a synthetic data set can be written in."""
+
+    NUSCENES = "nuscenes"
+    KITTI = "kitti"
+
+
 @app.command()
 def synth(
-    root: Annotated[Path, typer.Argument(help="Folder to write; must not hold another data set.")],
-    width: Annotated[int, typer.Option(min=64, help="Of the images, pixels.")] = 800,
-    height: Annotated[int, typer.Option(min=36, help="Of the images, pixels.")] = 448,
-    train_scenes: Annotated[int, typer.Option(min=1, help="Scenes of split synth_train.")] = 240,
-    val_scenes: Annotated[int, typer.Option(min=1, help="Scenes of split synth_val.")] = 52,
-    samples: Annotated[int, typer.Option(min=1, help="Samples of six images a scene.")] = 2,
+    root: Annotated[
+        Path,
+        typer.Argument(file_okay=False, help="Folder to write; must not hold another data set."),
+    ],
+    format_: Annotated[
+        Format, typer.Option("--format", help="What reads the folder.")
+    ] = Format.NUSCENES,
+    width: Annotated[
+        int | None, typer.Option(min=64, help="Of the images, pixels. Default: 800, KITTI 1242.")
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option(min=36, help="Of the images, pixels. Default: 448, KITTI 375.")
+    ] = None,
+    train_scenes: Annotated[int, typer.Option(min=1, help="Scenes to train on.")] = 240,
+    val_scenes: Annotated[int, typer.Option(min=1, help="Scenes to measure on.")] = 52,
+    test_scenes: Annotated[
+        int | None, typer.Option(min=0, help="KITTI: scenes of testing/. Default: 4.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Moments a scene, half a second apart.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Decides every byte.")] = 0,
-    version: Annotated[str, typer.Option(help="Name of the folder of tables.")] = "v1.0-synth",
+    version: Annotated[
+        str | None, typer.Option(help="nuScenes: folder of the tables. Default: v1.0-synth.")
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that render.")] = os.cpu_count()
     or 1,
 ) -> None:
-    """Render a seeded little driving world as a genuine nuScenes folder.
+    """Render a seeded little driving world as a genuine nuScenes or KITTI object folder.
 
-    Ten classes, six cameras, LiDAR, all tables: nuscenes-devkit and every tool that reads nuScenes
-    read it. The same options give the same bytes; a folder that already holds them is kept.
+    Every tool that reads the format reads the folder. nuScenes: ten classes, six cameras, LiDAR,
+    all tables. KITTI: one camera, Velodyne, calibration, labels, lists of splits, unlabelled frames
+    in testing/. The same options give the same bytes; a folder that already holds them is kept.
     """
+    from mono3d.data.synthetic.folder import SyntheticSummary
+    from mono3d.data.synthetic.kitti_folder import SyntheticKittiConfig, write_kitti
     from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 
-    config = SyntheticConfig(
-        image_size=(width, height),
-        train_scenes=train_scenes,
-        val_scenes=val_scenes,
-        samples_per_scene=samples,
-        seed=seed,
-        version=version,
-    )
+    write: Callable[..., SyntheticSummary]
+    if format_ is Format.KITTI:
+        if version is not None:
+            raise ConfigError(f"--version {version}: a KITTI folder has no version")
+        kitti = SyntheticKittiConfig(
+            image_size=(width or 1242, height or 375),
+            train_scenes=train_scenes,
+            val_scenes=val_scenes,
+            test_scenes=4 if test_scenes is None else test_scenes,
+            samples_per_scene=samples,
+            seed=seed,
+        )
+        write, kind, images_per_sample = partial(write_kitti, root, kitti), "KITTI's format", 1
+    else:
+        if test_scenes is not None:
+            raise ConfigError(f"--test-scenes {test_scenes}: only a KITTI folder has testing/")
+        nuscenes = SyntheticConfig(
+            image_size=(width or 800, height or 448),
+            train_scenes=train_scenes,
+            val_scenes=val_scenes,
+            samples_per_scene=samples,
+            seed=seed,
+            version=version or "v1.0-synth",
+        )
+        write, kind = partial(write_nuscenes, root, nuscenes), f"version {nuscenes.version}"
+        images_per_sample = 6
     summary = render(
-        lambda show: write_nuscenes(root, config, num_processes=processes, on_progress=show),
-        console=Console(stderr=True),
+        lambda show: write(num_processes=processes, on_progress=show), console=Console(stderr=True)
     )
-    typer.echo(f"{'wrote' if summary.is_new else 'kept'} {summary.root}, version {config.version}")
+    typer.echo(f"{'wrote' if summary.is_new else 'kept'} {summary.root}, {kind}")
     for split, count in summary.num_samples.items():
-        typer.echo(f"  {split}: {count} samples, {6 * count} images")
+        typer.echo(f"  {split}: {count} samples, {images_per_sample * count} images")
 
 
 RootArgument = Annotated[Path, typer.Argument(help="A nuScenes folder, or one in KITTI's format.")]

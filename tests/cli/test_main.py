@@ -83,6 +83,32 @@ def test_data_info_counts_kittis_types(tmp_path: Path) -> None:
     assert "other labels {'Car': 1, 'Pedestrian': 1}" in said
 
 
+def test_a_synthetic_kitti_folder_is_made_counted_and_verified(tmp_path: Path) -> None:
+    root = str(tmp_path / "world")
+    small = "--format kitti --width 155 --height 47 --train-scenes 1 --val-scenes 1 --samples 1"
+    synth = ["data", "synth", root, *small.split(), "--test-scenes", "1", "--processes", "1"]
+    said = RUNNER.invoke(app, synth)
+    assert said.exit_code == 0, said.output
+    assert f"wrote {root}, KITTI's format\n  train: 1 samples, 1 images\n" in said.stdout
+    assert RUNNER.invoke(app, synth).stdout.startswith("kept")
+    assert "images 1" in RUNNER.invoke(app, ["data", "info", root, "--split", "train"]).stdout
+    for split, count in (("all", 2), ("test", 1)):
+        verified = RUNNER.invoke(app, ["data", "verify", root, "--split", split, "--points"])
+        assert verified.exit_code == 0, verified.output
+        assert f"{count} frames read: 0 broken, 0 odd" in verified.stdout
+
+
+def test_options_of_the_other_format_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synth = ("data", "synth", str(tmp_path / "world"))
+    assert run_main(monkeypatch, *synth, "--format", "kitti", "--version", "v1.0") == 2
+    assert "--version v1.0: a KITTI folder has no version" in capsys.readouterr().err
+    assert run_main(monkeypatch, *synth, "--test-scenes", "2") == 2
+    assert "--test-scenes 2: only a KITTI folder has testing/" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_data_info_counts_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root = write_tables(tmp_path / "data")
