@@ -25,7 +25,22 @@ from mono3d.storage.s3_location import S3Location
 # boto3 builds its clients at run time and ships no types.
 S3Client = Any
 
+MAX_CONNECTIONS = 32
+"""Of one client, each for one thread."""
 _DELETE_BATCH = 1000  # the protocol's limit for one request
+_READ_ATTEMPTS = 3
+
+
+class NoSuchObjectError(StorageError):
+    """The bucket holds no such object."""
+
+
+class StoredObject(NamedTuple):
+    """An object as the store gave it."""
+
+    content: bytes
+    etag: str
+    """Changes with the content."""
 
 
 class _Settings(NamedTuple):
@@ -37,6 +52,8 @@ class _Settings(NamedTuple):
     token: str | None
     region: str
     is_hasty: bool
+    process: int
+    """A forked one would share, and mix up, its parent's connections."""
 
 
 def connect(environ: Mapping[str, str] = os.environ, *, hasty: bool = False) -> S3Client:
@@ -51,7 +68,7 @@ def connect(environ: Mapping[str, str] = os.environ, *, hasty: bool = False) -> 
             a store may take its time, a minute for each of three attempts.
 
     Returns:
-        The client, the same one for the same settings. Several threads may use it.
+        The client, the same one for the same settings in a process. Several threads may use it.
 
     Raises:
         StorageError: If boto3 is not installed or the endpoint is not a URL.
@@ -64,6 +81,7 @@ def connect(environ: Mapping[str, str] = os.environ, *, hasty: bool = False) -> 
             token=environ.get("AWS_SESSION_TOKEN") or None,
             region=environ.get("AWS_DEFAULT_REGION") or "us-east-1",
             is_hasty=hasty,
+            process=os.getpid(),
         )
     )
 
@@ -80,6 +98,7 @@ def _build_client(settings: _Settings) -> S3Client:
         s3={"addressing_style": "path"},
         connect_timeout=2,
         read_timeout=2 if settings.is_hasty else 60,
+        max_pool_connections=MAX_CONNECTIONS,
         retries={"total_max_attempts": 2 if settings.is_hasty else 3, "mode": "standard"},
     )
     try:
@@ -99,7 +118,7 @@ def _build_client(settings: _Settings) -> S3Client:
 
 
 @contextmanager
-def _explained(client: S3Client, action: str, location: S3Location) -> Iterator[None]:
+def explained(client: S3Client, action: str, location: S3Location) -> Iterator[None]:
     """Turn whatever the client raises inside into a StorageError of one line."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
@@ -111,7 +130,8 @@ def _explained(client: S3Client, action: str, location: S3Location) -> Iterator[
     except (ClientError, BotoCoreError, Boto3Error, ResponseParserError, RetriesExceededError) as e:
         code = e.response["Error"]["Code"] if isinstance(e, ClientError) else type(e).__name__
         where = {"target": str(location), "endpoint": client.meta.endpoint_url}
-        raise StorageError(explain(code, action=action, **where)) from e
+        kind = NoSuchObjectError if code == "NoSuchKey" else StorageError
+        raise kind(explain(code, action=action, **where)) from e
 
 
 def ensure_bucket(uri: str, *, client: S3Client = None) -> None:
@@ -121,7 +141,7 @@ def ensure_bucket(uri: str, *, client: S3Client = None) -> None:
         StorageError: If the store cannot be reached, or does not let us.
     """
     client, location = client or connect(), S3Location.parse(uri)
-    with _explained(client, "create the bucket of", location):
+    with explained(client, "create the bucket of", location):
         names = {bucket["Name"] for bucket in client.list_buckets().get("Buckets", [])}
         if location.bucket not in names:
             client.create_bucket(Bucket=location.bucket)
@@ -137,15 +157,15 @@ def check_access(uri: str, *, client: S3Client = None) -> None:
     location = S3Location.parse(uri)
     probe = location.child(f".probe-{uuid.uuid4().hex}")
     at, content = {"Bucket": probe.bucket, "Key": probe.key}, probe.key.encode()
-    with _explained(client, "write below", location):
+    with explained(client, "write below", location):
         client.put_object(**at, Body=content)
-    with _explained(client, "read below", location):
+    with explained(client, "read below", location):
         found = client.get_object(**at)["Body"].read()
     if found != content:
         raise StorageError(
             f"{location} does not give back what was written; correct AWS_ENDPOINT_URL"
         )
-    with _explained(client, "delete below", location):
+    with explained(client, "delete below", location):
         client.delete_object(**at)
 
 
@@ -155,12 +175,36 @@ def read_bytes(uri: str) -> bytes:
     Raises:
         StorageError: If it is not there, cannot be read, or is not what was uploaded.
     """
+    return read_object(uri).content
+
+
+def read_object(uri: str) -> StoredObject:
+    """One object, and which version of it.
+
+    Raises:
+        NoSuchObjectError: If it is not there.
+        StorageError: If it cannot be read, or is not what was uploaded.
+    """
     client, location = connect(), S3Location.parse(uri)
-    with _explained(client, "read", location):
-        answer = client.get_object(Bucket=location.bucket, Key=location.key)
-        content: bytes = answer["Body"].read()
+    with explained(client, "read", location):
+        answer, content = _get_whole(client, location)
     _check_digest(location, answer["Metadata"].get("sha256"), hashlib.sha256(content).hexdigest())
-    return content
+    return StoredObject(content, answer["ETag"].strip('"'))
+
+
+def _get_whole(
+    client: S3Client, location: S3Location, attempts: int = _READ_ATTEMPTS
+) -> tuple[Mapping[str, Any], bytes]:
+    """Answer and content; boto3 by itself repeats requests, but not answers that came damaged."""
+    from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
+
+    answer = client.get_object(Bucket=location.bucket, Key=location.key)
+    try:
+        return answer, answer["Body"].read()
+    except (HTTPClientError, IncompleteReadError, FlexibleChecksumError):
+        if attempts == 1:
+            raise
+    return _get_whole(client, location, attempts - 1)
 
 
 def write_bytes(uri: str, content: bytes) -> None:
@@ -171,7 +215,7 @@ def write_bytes(uri: str, content: bytes) -> None:
     """
     client, location = connect(), S3Location.parse(uri)
     metadata = {"sha256": hashlib.sha256(content).hexdigest()}
-    with _explained(client, "write", location):
+    with explained(client, "write", location):
         client.put_object(Bucket=location.bucket, Key=location.key, Body=content, Metadata=metadata)
 
 
@@ -182,7 +226,7 @@ def delete(uri: str) -> None:
         StorageError: If the store cannot be reached, or does not let us.
     """
     client, location = connect(), S3Location.parse(uri)
-    with _explained(client, "delete", location):
+    with explained(client, "delete", location):
         client.delete_object(Bucket=location.bucket, Key=location.key)
 
 
@@ -199,7 +243,7 @@ def exists(uri: str) -> bool:
         answer = client.list_objects_v2(Bucket=location.bucket, Prefix=prefix, MaxKeys=1)
         return next((entry["Key"] for entry in answer.get("Contents", [])), "")
 
-    with _explained(client, "look for", location):
+    with explained(client, "look for", location):
         return first_key(location.key) == location.key or first_key(location.prefix) != ""
 
 
@@ -213,7 +257,7 @@ def list_keys(uri: str) -> list[str]:
     pages = client.get_paginator("list_objects_v2").paginate(
         Bucket=location.bucket, Prefix=location.prefix
     )
-    with _explained(client, "list", location):
+    with explained(client, "list", location):
         keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
     # Some tools mark a directory by an empty object whose name ends in a slash.
     names = (key.removeprefix(location.prefix) for key in keys)
@@ -232,7 +276,7 @@ def delete_prefix(uri: str) -> int:
     keys = [location.child(name).key for name in list_keys(uri)]
     for start in range(0, len(keys), _DELETE_BATCH):
         objects = [{"Key": key} for key in keys[start : start + _DELETE_BATCH]]
-        with _explained(client, "delete", location):
+        with explained(client, "delete", location):
             answer = client.delete_objects(Bucket=location.bucket, Delete={"Objects": objects})
         for failure in answer.get("Errors", []):
             raise StorageError(f"cannot delete {failure['Key']} in {location}: {failure['Code']}")
@@ -249,7 +293,7 @@ def upload_file(path: Path, uri: str) -> None:
 
     client, location = connect(), S3Location.parse(uri)
     digest = sha256(path)
-    with _explained(client, "write", location), path.open("rb") as stream:
+    with explained(client, "write", location), path.open("rb") as stream:
         client.upload_fileobj(
             stream,
             location.bucket,
@@ -273,7 +317,7 @@ def download_file(uri: str, path: Path) -> None:
     client, location = connect(), S3Location.parse(uri)
     part = path.with_name(f".{path.name}.part")
     try:
-        with _explained(client, "read", location), part.open("wb") as stream:
+        with explained(client, "read", location), part.open("wb") as stream:
             client.download_fileobj(location.bucket, location.key, stream)
             stored = client.head_object(Bucket=location.bucket, Key=location.key)
         _check_digest(location, stored["Metadata"].get("sha256"), sha256(part))
@@ -293,7 +337,7 @@ def _check_digest(location: S3Location, expected: str | None, actual: str) -> No
 
 def _stored_sha256(client: S3Client, location: S3Location) -> str:
     digest = hashlib.sha256()
-    with _explained(client, "read", location):
+    with explained(client, "read", location):
         answer = client.get_object(Bucket=location.bucket, Key=location.key)
         for chunk in answer["Body"].iter_chunks(PART_BYTES):
             digest.update(chunk)

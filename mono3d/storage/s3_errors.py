@@ -24,6 +24,10 @@ _REASONS = {
     "ConnectionClosedError": ("the connection was cut", _START),
     "IncompleteReadError": ("the connection was cut", _START),
     "ResponseStreamingError": ("the connection was cut", _START),
+    "FlexibleChecksumError": (
+        "what came is not what is stored",
+        "try again, and check the network",
+    ),
     "ReadTimeoutError": ("no answer in time", _START),
     "RetriesExceededError": ("no answer in time", _START),
     "SSLError": (
