@@ -103,7 +103,9 @@ def synth(
         typer.echo(f"  {split}: {count} samples, {images_per_sample * count} images")
 
 
-RootArgument = Annotated[Path, typer.Argument(help="A nuScenes folder, or one in KITTI's format.")]
+RootArgument = Annotated[
+    str, typer.Argument(help="A nuScenes folder, or one in KITTI's format; or its s3:// URI.")
+]
 VersionOption = Annotated[str, typer.Option(help="Folder of a nuScenes folder's tables.")]
 SplitOption = Annotated[str, typer.Option(help="A split, `all`, or a .txt file of names.")]
 ClassesOption = Annotated[
@@ -124,7 +126,7 @@ def info(
 
     dataset = _open(root, version, split, classes, with_points=False)
     summary = dataset.describe()
-    table = Table("class", "objects", title=str(root))
+    table = Table("class", "objects", title=root)
     for name, count in summary.objects.items():
         table.add_row(name, str(count))
     Console().print(table)
@@ -215,24 +217,26 @@ def show(
 
 
 def _open(
-    root: Path, version: str, split: str, classes: list[str] | None, *, with_points: bool
+    root: str, version: str, split: str, classes: list[str] | None, *, with_points: bool
 ) -> "KittiDataset | NuScenesDataset":
     """KITTI's format where there is a training/ or testing/ folder, else nuScenes'."""
     from mono3d.codec.nuscenes_names import DETECTION_CLASSES
     from mono3d.config.schema import KITTI_CLASSES
+    from mono3d.data.files import data_path
     from mono3d.data.kitti import KittiDataset
     from mono3d.data.nuscenes import NuScenesDataset
     from mono3d.data.nuscenes_labels import check_has_objects
 
-    if not root.is_dir():
+    folder = data_path(root)
+    if not folder.is_dir():
         raise ConfigError(f"{root}: no such folder")
-    if any((root / part).is_dir() for part in ("training", "testing")):
+    if any((folder / part).is_dir() for part in ("training", "testing")):
         return KittiDataset(
-            root, split=split, class_names=classes or KITTI_CLASSES, with_points=with_points
+            folder, split=split, class_names=classes or KITTI_CLASSES, with_points=with_points
         )
     check_has_objects(classes or DETECTION_CLASSES, {})
     return NuScenesDataset(
-        root,
+        folder,
         version=version,
         split=split,
         class_names=classes or DETECTION_CLASSES,

@@ -13,6 +13,7 @@ from mono3d.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import numpy as np
 
+    from mono3d.data.files import DataPath
     from mono3d.structures import Detections
 
 _IMAGES = {".png", ".jpg", ".jpeg"}
@@ -22,12 +23,14 @@ def predict(
     checkpoint: Annotated[
         str, typer.Argument(help="Folder or s3:// URI of a checkpoint, or an MLflow run id.")
     ],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Image files or folders of them; or their s3:// URIs.")
+    ],
     camera: Annotated[
         str,
         typer.Option(
             help="Focal lengths and principal point, FX,FY,CX,CY in pixels; or a KITTI calibration "
-            "file; or a folder with one for each image, of the image's name."
+            "file; or a folder with one for each image, of the image's name. Also s3:// URIs."
         ),
     ],
     output: Annotated[
@@ -51,7 +54,7 @@ def predict(
 ) -> None:
     """Find objects in images: boxes in the camera frame, as JSON and drawn on the images."""
     files = _files(images)
-    cameras = [_camera(camera, file) for file in files]
+    cameras = _cameras(camera, files)
     import torch
 
     from mono3d.data.kitti_format import result_lines
@@ -87,14 +90,17 @@ def predict(
     typer.echo(f"{count} boxes in {len(files)} images: {output / 'predictions.json'}")
 
 
-def _files(paths: list[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in paths:
+def _files(locations: list[str]) -> "list[DataPath]":
+    from mono3d.data.files import data_path, list_names
+
+    files: list[DataPath] = []
+    for path in map(data_path, locations):
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGES)
-            if not inside:
+            inside = [path / name for name in list_names(path)]
+            images = [file for file in inside if file.suffix.lower() in _IMAGES]
+            if not images:
                 raise DataError(f"{path}: holds no PNG or JPEG image")
-            files += inside
+            files += images
         elif path.is_file():
             files.append(path)
         else:
@@ -106,24 +112,26 @@ def _files(paths: list[Path]) -> list[Path]:
     return files
 
 
-def _camera(text: str, image: Path) -> "np.ndarray":
-    """Projection of the camera that took an image."""
+def _cameras(text: str, images: "list[DataPath]") -> "list[np.ndarray]":
+    """Projections of the cameras that took the images."""
     import numpy as np
 
+    from mono3d.data.files import data_path, read_each
     from mono3d.data.kitti_format import read_calibration
 
-    path = Path(text)
+    path = data_path(text)
     if path.is_dir():
-        return read_calibration(path / f"{image.stem}.txt").projection
+        files = [path / f"{image.stem}.txt" for image in images]
+        return [found.projection for found in read_each(read_calibration, files)]
     if path.is_file():
-        return read_calibration(path).projection
+        return [read_calibration(path).projection] * len(images)
     try:
         fx, fy, cx, cy = (float(word) for word in text.split(","))
     except ValueError:
         raise ConfigError(
             f"--camera={text}: neither FX,FY,CX,CY nor a calibration file or a folder of them"
         ) from None
-    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    return [np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])] * len(images)
 
 
 def _as_json(found: "Detections", class_names: tuple[str, ...]) -> list[dict[str, Any]]:

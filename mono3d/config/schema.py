@@ -64,11 +64,11 @@ class NuScenesFolder(Section):
 
     kind: Literal["nuscenes"] = "nuscenes"
     root: str
-    """Folder that holds the version folder and, unless `blob_root` says otherwise, the blobs."""
+    """Folder or s3:// URI with the version folder, maps/ and, without `blob_root`, samples/."""
     version: str = "v1.0-trainval"
     """Name of the folder with the tables."""
     blob_root: str | None = None
-    """Where samples/ lies, if not in `root`."""
+    """Folder or s3:// URI that holds samples/, if `root` does not."""
     cameras: tuple[str, ...] = NUSCENES_CAMERAS
     label_map: dict[str, str | None] = {}
     """Category or detection class → class that it counts as; null ignores it."""
@@ -79,7 +79,7 @@ class KittiFolder(Section):
 
     kind: Literal["kitti"] = "kitti"
     root: str
-    """Folder that holds training/, and testing/ for the split test."""
+    """Folder or s3:// URI that holds training/, and testing/ for the split test."""
     label_map: dict[str, str | None] = {}
     """Type in the label files → class that it counts as; null ignores it."""
 
@@ -208,6 +208,8 @@ class InputConfig(Section):
     """Labelled boxes kept in one image, the nearest first."""
     loader_processes: int = Field(0, ge=0)
     """Processes that prepare batches for each worker; 0 prepares in the worker itself."""
+    cache_gib: float = Field(50.0, ge=0)
+    """Limit of a machine's copies of data in S3; the longest unused go first, 0 keeps none."""
 
 
 class ResNetBackbone(Section):

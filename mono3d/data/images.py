@@ -1,19 +1,17 @@
 """Image files, read whole or refused."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from mono3d.data.files import read_bytes
+from mono3d.data.files import DataPath, read_bytes
 from mono3d.errors import DataError
 
 _END_MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
 _TAIL_BYTES = 4096
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def read_image(path: DataPath) -> UInt8[np.ndarray, "h w 3"]:
     """Decode an image to RGB, in the pixel order of the file (orientation tags are ignored).
 
     Args:
@@ -22,6 +20,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         DataError: If the file is missing, unreadable, cut short or not an image. Decoders fill
             what is missing of a file that was cut short with grey, so its end mark is looked for.
+        StorageError: If the store that holds it cannot be used.
     """
     content = read_bytes(path)
     mark = _END_MARKS.get(path.suffix.lower(), b"")

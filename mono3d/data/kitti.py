@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from mono3d.data.files import DataPath, list_ahead, list_names, read_each, read_text
 from mono3d.data.images import read_image
 from mono3d.data.kitti_format import (
     KittiLabels,
@@ -51,11 +52,11 @@ class KittiSummary:
 
 
 class KittiDataset:
-    """Frames of a KITTI folder. Picklable; its labels are read once, when it is opened."""
+    """Frames of a KITTI folder. Picklable; it is listed, and labels are read, when it is opened."""
 
     def __init__(
         self,
-        root: Path,
+        root: DataPath,
         *,
         split: str,
         class_names: Sequence[str],
@@ -79,6 +80,7 @@ class KittiDataset:
             DataError: If a split, label file or calibration is missing or broken, or a label file
                 holds a type that is neither KITTI's, nor a class, nor mapped.
             ConfigError: If a class is named twice, or the label map leads to what is no class.
+            StorageError: If the store that holds the folder cannot be used.
         """
         check_classes(class_names, label_map or {}, source=root)
         self._ids = frames_of_split(root, split)
@@ -86,9 +88,12 @@ class KittiDataset:
         self._class_names = tuple(class_names)
         self._with_points = with_points
         self._has_labels = has_labels and self._folder.name != "testing"
-        calibrations = [
-            read_calibration(self._folder / "calib" / f"{name}.txt") for name in self._ids
-        ]
+        parts = ["image_2", "calib"]
+        parts += ["label_2"] if self._has_labels else []
+        parts += ["velodyne"] if with_points else []
+        list_ahead(self._folder / part for part in parts)
+        self._jpegs = _jpegs(self._folder / "image_2")
+        calibrations = read_each(read_calibration, self._files("calib", ".txt"))
         self._projections = np.array([c.projection for c in calibrations]).reshape(-1, 3, 4)
         self._bev_from_cam = np.array(
             [
@@ -106,8 +111,8 @@ class KittiDataset:
         """Label files, and class of each object in them, -1 for what is not learnt."""
         if not self._has_labels:
             return [], []
-        paths = [self._folder / "label_2" / f"{name}.txt" for name in self._ids]
-        labels = [read_labels(path) for path in paths]
+        paths = self._files("label_2", ".txt")
+        labels = read_each(read_labels, paths)
         meaning: dict[str, int] = {}
         for path, found in zip(paths, labels, strict=True):
             for name in sorted(set(found.types) - meaning.keys()):
@@ -139,10 +144,12 @@ class KittiDataset:
 
         Raises:
             DataError: If the image or the sweep is missing, cut short or corrupt.
+            StorageError: If the store that holds them cannot be used.
             IndexError: Past the end.
         """
         name = self._ids[index]
-        image = read_image(self._image_path(name))
+        ending = ".jpg" if name in self._jpegs else ".png"
+        image = read_image(self._folder / "image_2" / f"{name}{ending}")
         pose = torch.from_numpy(self._bev_from_cam[index]).float()
         boxes_cam, boxes_bev = None, None
         if self._has_labels:
@@ -206,10 +213,9 @@ class KittiDataset:
                 digest.update((values.round(6) + 0).tobytes())
         return digest.hexdigest()
 
-    def _image_path(self, name: str) -> Path:
-        """PNG as KITTI has it, or JPEG."""
-        paths = [self._folder / "image_2" / f"{name}{ending}" for ending in (".png", ".jpg")]
-        return next((path for path in paths if path.exists()), paths[0])
+    def _files(self, part: str, ending: str) -> list[DataPath]:
+        """One of each frame."""
+        return [self._folder / part / f"{name}{ending}" for name in self._ids]
 
     def _projection(self, index: int) -> Float[Tensor, "3 4"]:
         return torch.from_numpy(self._projections[index]).float()
@@ -246,7 +252,7 @@ def _in_bev(boxes: Boxes3D, bev_from_cam: Float[Tensor, "4 4"]) -> Boxes3D:
     )
 
 
-def frames_of_split(root: Path, split: str) -> list[str]:
+def frames_of_split(root: DataPath, split: str) -> list[str]:
     """Names of the frames of a split.
 
     Args:
@@ -256,16 +262,18 @@ def frames_of_split(root: Path, split: str) -> list[str]:
 
     Raises:
         DataError: If there is no such split, or it is empty.
+        StorageError: If the store that holds the folder cannot be used.
     """
     if split == "all":
         folder = root / "training" / "image_2"
-        names = sorted(path.stem for path in folder.glob("*") if path.suffix in {".png", ".jpg"})
+        files = map(PurePath, list_names(folder))
+        names = sorted(file.stem for file in files if file.suffix in {".png", ".jpg"})
         if not names:
             raise DataError(f"{folder}: no images, so this is no KITTI folder")
         return names
     path = Path(split) if split.endswith(".txt") else root / "ImageSets" / f"{split}.txt"
-    if path.exists():
-        names = path.read_text().split()
+    if path.is_file():
+        names = read_text(path).split()
         if not names:
             raise DataError(f"{path}: names no frame")
         return names
@@ -289,6 +297,13 @@ def _official_split(split: str) -> list[str] | None:
     lists = resources.files("mono3d.data") / "kitti_train.txt"
     train = set(lists.read_text().split())
     return [name for name in everything if (name in train) == (split == "train")]
+
+
+def _jpegs(folder: DataPath) -> frozenset[str]:
+    """Names of the frames whose image is a JPEG, and not a PNG as KITTI has them."""
+    files = [PurePath(name) for name in list_names(folder)]
+    pngs = {file.stem for file in files if file.suffix == ".png"}
+    return frozenset(file.stem for file in files if file.suffix == ".jpg") - pngs
 
 
 def _part_of(split: str) -> str:

@@ -7,14 +7,13 @@ Source: the readme of KITTI's object development kit.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from mono3d.data.files import read_bytes, read_points
+from mono3d.data.files import DataPath, read_points, read_text
 from mono3d.errors import DataError
 from mono3d.geometry.angles import alpha_from_yaw
 from mono3d.geometry.boxes import corners_cam, hull_2d
@@ -65,14 +64,14 @@ class KittiCalibration:
     cam_from_velo: Float64[np.ndarray, "4 4"] | None
 
 
-def read_labels(path: Path) -> KittiLabels:
+def read_labels(path: DataPath) -> KittiLabels:
     """Read a label file; an empty one is a frame without objects.
 
     Raises:
         DataError: A line has not 15 values, one of them is not a finite number, or a box has no
             size. A 16th value, the score of a result file, is not a label.
     """
-    lines = [line.split() for line in _read_text(path).splitlines()]
+    lines = [line.split() for line in read_text(path).splitlines()]
     numbered = [
         (number, words) for number, words in enumerate(lines, 1) if words and words[0] != DONT_CARE
     ]
@@ -95,7 +94,7 @@ def read_labels(path: Path) -> KittiLabels:
     )
 
 
-def _label_values(path: Path, number: int, words: Sequence[str]) -> list[float]:
+def _label_values(path: DataPath, number: int, words: Sequence[str]) -> list[float]:
     if len(words) != _LABEL_COLUMNS:
         raise DataError(
             f"{path}:{number}: {len(words)} values; a label has {_LABEL_COLUMNS}, its class first"
@@ -128,7 +127,7 @@ def visibility_of(occluded: Int64[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return visible
 
 
-def read_calibration(path: Path) -> KittiCalibration:
+def read_calibration(path: DataPath) -> KittiCalibration:
     """Read a calibration file.
 
     P2 is needed; R0_rect (or R_rect) and Tr_velo_to_cam (or Tr_velo_cam) may be missing together.
@@ -138,7 +137,7 @@ def read_calibration(path: Path) -> KittiCalibration:
             or a focal length is not above 0.
     """
     entries: dict[str, list[str]] = {}
-    for line in _read_text(path).splitlines():
+    for line in read_text(path).splitlines():
         name, colon, values = line.partition(":")
         if colon:
             entries[name.strip()] = values.split()
@@ -162,7 +161,7 @@ def read_calibration(path: Path) -> KittiCalibration:
 
 
 def _matrix(
-    path: Path, entries: Mapping[str, list[str]], names: Sequence[str], shape: tuple[int, int]
+    path: DataPath, entries: Mapping[str, list[str]], names: Sequence[str], shape: tuple[int, int]
 ) -> Float64[np.ndarray, "_ _"] | None:
     """The first of the entries that there is."""
     for name in names:
@@ -176,7 +175,7 @@ def _matrix(
     return None
 
 
-def read_velodyne(path: Path) -> Float[np.ndarray, "n 4"]:
+def read_velodyne(path: DataPath) -> Float[np.ndarray, "n 4"]:
     """Read a sweep: x forward, y left, z up in metres, and intensity in [0, 1].
 
     Raises:
@@ -219,10 +218,3 @@ def result_lines(
         )
         if seen
     ]
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return read_bytes(path).decode("ascii")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file (byte {error.start})") from error

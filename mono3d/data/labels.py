@@ -1,8 +1,8 @@
 """Which class of a run a labelled object counts as: the rule that all data sets share."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
+from mono3d.data.files import DataPath
 from mono3d.errors import ConfigError
 
 IGNORED = -1
@@ -12,7 +12,7 @@ LabelMap = Mapping[str, str | None]
 """What objects are called in a data set → class that they count as; None ignores them."""
 
 
-def check_classes(class_names: Sequence[str], label_map: LabelMap, *, source: Path) -> None:
+def check_classes(class_names: Sequence[str], label_map: LabelMap, *, source: DataPath) -> None:
     """Raise unless classes are named once each, and a folder's label map leads to some of them.
 
     Raises:

@@ -19,10 +19,12 @@ from torch import Tensor
 
 from mono3d.codec.nuscenes_names import CAMERAS
 from mono3d.codec.nuscenes_poses import FramePose
+from mono3d.data.files import DataPath, list_ahead
 from mono3d.data.labels import LabelMap, check_classes
 from mono3d.data.nuscenes_annotations import rigid_inverse
 from mono3d.data.nuscenes_blobs import read_sweep, read_views
 from mono3d.data.nuscenes_boxes import ObjectReader
+from mono3d.data.nuscenes_fetch import local_tables
 from mono3d.data.nuscenes_index import load_index, open_index
 from mono3d.data.nuscenes_labels import category_labels
 from mono3d.data.nuscenes_splits import samples_of_split
@@ -65,7 +67,7 @@ class NuScenesDataset:
 
     def __init__(  # noqa: PLR0913 (what to read, and where it lies)
         self,
-        root: Path,
+        root: DataPath,
         *,
         version: str,
         split: str,
@@ -75,7 +77,7 @@ class NuScenesDataset:
         surround: bool = False,
         with_points: bool = False,
         has_labels: bool = True,
-        blob_root: Path | None = None,
+        blob_root: DataPath | None = None,
         cache_dir: Path | None = None,
     ) -> None:
         """Open a folder; the first time, its index is built with nuscenes-devkit.
@@ -96,7 +98,7 @@ class NuScenesDataset:
             with_points: Whether to read the LiDAR sweep of each sample.
             has_labels: False leaves labels out, as if the samples were not annotated.
             blob_root: Folder that holds samples/; None is `root`.
-            cache_dir: Where the index is kept; see `open_index`.
+            cache_dir: Where the index is kept, and tables of a store; see `open_index`.
 
         Raises:
             DataError: If tables, split or a camera's key frame are missing or broken, labels are
@@ -104,9 +106,12 @@ class NuScenesDataset:
                 neither nuScenes', nor a class, nor mapped.
             ConfigError: If a class is named twice, or the label map names what is no category or
                 no class.
+            StorageError: If a store that holds the folder cannot be used.
         """
         check_classes(class_names, label_map or {}, source=root)
-        self._index, self._index_path = open_index(root, version, cache_dir)
+        self.tables_root = local_tables(root, version, cache_dir)
+        """Local nuScenes folder with the tables and maps, such as nuscenes-devkit reads."""
+        self._index, self._index_path = open_index(self.tables_root, version, cache_dir)
         self._blob_root = blob_root or root
         self._class_names = tuple(class_names)
         self._cameras = tuple(cameras)
@@ -123,8 +128,9 @@ class NuScenesDataset:
         self._objects = ObjectReader(index=self._index, label_of=self._label_of)
         if has_labels and not len(self._index.categories):
             raise DataError(f"{root / version}: no annotations, so it can only be read unlabelled")
+        list_ahead(self._blob_folders())
 
-    def _find_channels(self, folder: Path) -> Int64[np.ndarray, " v"]:
+    def _find_channels(self, folder: DataPath) -> Int64[np.ndarray, " v"]:
         unknown = [name for name in self._cameras if name not in self._index.channels]
         if unknown or not self._cameras:
             known = list(self._index.channels)
@@ -136,6 +142,16 @@ class NuScenesDataset:
             token = self._index.sample_tokens[self._samples[row]].decode()
             raise DataError(f"{folder}: sample {token} has no key frame of {self._cameras[column]}")
         return channels
+
+    def _blob_folders(self) -> list[DataPath]:
+        """Folders of all images and sweeps of the data set, if they lie in a store."""
+        if isinstance(self._blob_root, Path):
+            return []
+        files = self._index.camera_files[self._samples][:, self._channels].ravel()
+        if self._with_points:
+            files = np.concatenate([files, self._index.lidar_files[self._samples]])
+        folders = {file.rpartition(b"/")[0].decode() for file in files.tolist()}
+        return [self._blob_root / folder for folder in sorted(folders)]
 
     def __getstate__(self) -> dict[str, Any]:
         mapped = ("_index", "_objects")
@@ -174,6 +190,7 @@ class NuScenesDataset:
         Raises:
             DataError: If an image or a LiDAR sweep is missing, cut short, corrupt, or of another
                 size than the tables or the other cameras say.
+            StorageError: If the store that holds them cannot be used.
             IndexError: Past the end.
         """
         sample, channels = self._locate(index)

@@ -1,14 +1,13 @@
 """Images and LiDAR sweeps of nuScenes, checked against what the tables say of them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
-from mono3d.data.files import read_points
+from mono3d.data.files import DataPath, read_points
 from mono3d.data.images import read_image
 from mono3d.errors import DataError
 
@@ -16,7 +15,9 @@ _POINT_VALUES = 5
 _FULL_INTENSITY = 255.0
 
 
-def read_views(paths: Sequence[Path], sizes: Sequence[Sequence[int]]) -> UInt8[Tensor, "v 3 h w"]:
+def read_views(
+    paths: Sequence[DataPath], sizes: Sequence[Sequence[int]]
+) -> UInt8[Tensor, "v 3 h w"]:
     """Images of the cameras of one frame, RGB.
 
     Args:
@@ -38,7 +39,7 @@ def read_views(paths: Sequence[Path], sizes: Sequence[Sequence[int]]) -> UInt8[T
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
-def read_sweep(path: Path, bev_from_lidar: Float64[np.ndarray, "4 4"]) -> Float[Tensor, "n 4"]:
+def read_sweep(path: DataPath, bev_from_lidar: Float64[np.ndarray, "4 4"]) -> Float[Tensor, "n 4"]:
     """A .pcd.bin sweep as x, y, z in the bev frame and intensity in [0, 1].
 
     Returns:

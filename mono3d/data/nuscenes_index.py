@@ -4,12 +4,10 @@ Reading the tables takes minutes and gigabytes; the index is built from them onc
 memory mapped afterwards, so that workers share its pages and opening it reads next to nothing.
 """
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from safetensors.torch import save_file
 
 from mono3d.data.nuscenes_tables import TABLES, read_tables
 from mono3d.errors import DataError
+from mono3d.storage.local_cache import cache_folder, locked
 
 _FORMAT = 2
 _SETTINGS = ("channels", "scene_names", "category_names", "splits")
@@ -90,13 +89,13 @@ def open_index(root: Path, version: str, cache_dir: Path | None) -> tuple[NuScen
     Args:
         root: nuScenes folder that holds the version's folder.
         version: Name of the folder with the tables, such as v1.0-trainval.
-        cache_dir: Where indexes are kept; None is $XDG_CACHE_HOME/mono3d or ~/.cache/mono3d.
+        cache_dir: Where indexes are kept; None is `cache_folder`.
 
     Raises:
         DataError: If the tables are missing or broken, or the cache cannot be written.
     """
     name = f"nuscenes-{version}-{_tables_digest(root / version)}.safetensors"
-    path = (cache_dir or _default_cache_dir()) / name
+    path = (cache_dir or cache_folder()) / name
     if not _is_readable(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,10 +122,6 @@ def load_index(path: Path) -> NuScenesIndex:
     )
 
 
-def _default_cache_dir() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mono3d"
-
-
 def _tables_digest(folder: Path) -> str:
     """Changes when a table changes; hashing their gigabytes would take longer than the rest."""
     paths = [folder / f"{name}.json" for name in (*TABLES, "splits")]
@@ -136,16 +131,9 @@ def _tables_digest(folder: Path) -> str:
 
 
 def _build(root: Path, version: str, path: Path) -> None:
-    with _locked(path.with_suffix(".lock")):  # of several workers, one builds
+    with locked(path.with_suffix(".lock")):  # of several workers, one builds
         if not _is_readable(path):
             _save(NuScenesIndex(**read_tables(root, version)), path)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _is_readable(path: Path) -> bool:

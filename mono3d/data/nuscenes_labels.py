@@ -1,12 +1,12 @@
 """Which class of a run each category of a nuScenes folder counts as."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
 from mono3d.codec.nuscenes_names import CATEGORY_CLASSES, DETECTION_CLASSES
+from mono3d.data.files import DataPath
 from mono3d.data.labels import IGNORED, LabelMap, label_of
 from mono3d.errors import ConfigError, DataError
 
@@ -32,7 +32,7 @@ def category_labels(
     class_names: Sequence[str],
     label_map: LabelMap,
     *,
-    source: Path,
+    source: DataPath,
 ) -> Int64[np.ndarray, " categories"]:
     """Label of each category, IGNORED where it is not learnt.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mono3d.data.files import DataPath, list_folders
 from mono3d.data.nuscenes_annotations import check_objects, is_in_image, object_columns, object_rows
 from mono3d.data.nuscenes_sensors import camera_columns, lidar_columns, text
 from mono3d.errors import DataError
@@ -41,17 +42,23 @@ def read_tables(root: Path, version: str) -> dict[str, Any]:
         DataError: If a table is missing, not JSON, refers to what is not there, or holds a box
             without a size or a position.
     """
-    _check_tables(root, version)
+    check_tables(root, version)
     try:
         return _columns(_load_devkit(root, version), root / version)
     except (AssertionError, LookupError, TypeError, ValueError, OSError) as error:
         raise DataError(_why(root / version, error)) from error
 
 
-def _check_tables(root: Path, version: str) -> None:
+def check_tables(root: DataPath, version: str) -> None:
+    """See that all tables of a version are there, whatever they hold.
+
+    Raises:
+        DataError: If one is missing.
+        StorageError: If the store that holds them cannot be asked.
+    """
     folder = root / version
     if not folder.is_dir():
-        present = sorted(path.parent.name for path in root.glob("*/sample_data.json"))
+        present = [n for n in list_folders(root) if (root / n / "sample_data.json").is_file()]
         raise DataError(f"{folder}: no such nuScenes version; in {root}: {present or 'none'}")
     missing = [name for name in TABLES if not (folder / f"{name}.json").is_file()]
     if missing:

@@ -56,6 +56,10 @@ class ObjectCache:
                 os.utime(path)
         return content
 
+    def holds(self, key: str) -> bool:
+        """Whether there is a file of this key; it may be gone when it is read."""
+        return self._path(key).exists()
+
     def write(self, key: str, content: bytes) -> None:
         """Keep the content of a key; where that cannot be done, it is said once and left out."""
         try:

@@ -92,6 +92,11 @@ class RemotePath:
         """Whether it is an object; see `listing` for what may be raised."""
         return self._find() is not None
 
+    def is_cached(self) -> bool:
+        """Whether its content is in the cache by now; see `listing` for what may be raised."""
+        listed = self._find()
+        return listed is not None and self.bucket.cache.holds(_digest(self._location, listed))
+
     @property
     def content_digest(self) -> str:
         """Digest of which content the file has: of store, place, size and ETag.

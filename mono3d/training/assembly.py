@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, Literal, assert_never
 
 import torch
@@ -43,6 +43,7 @@ from mono3d.config.schema import (
     StepSchedule,
 )
 from mono3d.data.augment import Augmentation, ColourJitter
+from mono3d.data.files import data_path
 from mono3d.data.kitti import KittiDataset
 from mono3d.data.loaders import BatchLoader, Preparation
 from mono3d.data.merged import Member, MergedDataset
@@ -67,6 +68,7 @@ from mono3d.objectives.detection import LossWeights, PointObjective
 from mono3d.objectives.mining.gmm import GmmMining
 from mono3d.objectives.mining.protocol import Mining
 from mono3d.objectives.mining.uniform import Uniform
+from mono3d.storage.location import is_s3, local_path
 from mono3d.training.loop import FitPlan
 from mono3d.training.schedule import (
     Schedule,
@@ -95,11 +97,14 @@ def build_dataset(
     data = config.data
     if with_points is None:
         with_points = split == "train" and config.model.has_depth_map
+    cache_gib = config.input.cache_gib
     if not isinstance(data, MergedData):
         if isinstance(data, NuScenesData):
             check_has_objects(data.class_names, data.label_map)
         name = data.train_split if split == "train" else data.val_split
-        return _open_folder(data, name, data.class_names, with_points=with_points)
+        return _open_folder(
+            data, name, data.class_names, with_points=with_points, cache_gib=cache_gib
+        )
     members = {}
     for member_name, member in data.sets.items():
         own_split = member.train_split if split == "train" else member.val_split
@@ -109,6 +114,7 @@ def build_dataset(
                 own_split,
                 data.class_names,
                 with_points=with_points,
+                cache_gib=cache_gib,
                 has_labels=member.has_labels,
             )
             members[member_name] = Member(
@@ -123,12 +129,14 @@ def _open_folder(
     class_names: Sequence[str],
     *,
     with_points: bool,
+    cache_gib: float,
     has_labels: bool = True,
 ) -> FrameDataset:
+    located = partial(data_path, cache_gib=cache_gib)
     match folder:
         case NuScenesFolder():
             return NuScenesDataset(
-                Path(folder.root),
+                located(folder.root),
                 version=folder.version,
                 split=split,
                 class_names=class_names,
@@ -136,11 +144,11 @@ def _open_folder(
                 cameras=folder.cameras,
                 with_points=with_points,
                 has_labels=has_labels,
-                blob_root=None if folder.blob_root is None else Path(folder.blob_root),
+                blob_root=None if folder.blob_root is None else located(folder.blob_root),
             )
         case KittiFolder():
             return KittiDataset(
-                Path(folder.root),
+                located(folder.root),
                 split=split,
                 class_names=class_names,
                 label_map=folder.label_map,
@@ -156,7 +164,8 @@ class SplitRecord:
     """A split of one folder, as a run's record names it."""
 
     name: str
-    source: Path
+    source: str
+    """Folder or s3:// URI."""
     fingerprint: str
 
 
@@ -182,7 +191,7 @@ def _split_record(
     kind = folder.version if isinstance(folder, NuScenesFolder) else folder.kind
     return SplitRecord(
         name=f"{prefix}{kind}/{name}",
-        source=Path(folder.root).resolve(),
+        source=folder.root if is_s3(folder.root) else str(local_path(folder.root).resolve()),
         fingerprint=dataset.fingerprint,
     )
 

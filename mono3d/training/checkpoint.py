@@ -136,7 +136,11 @@ def copy_figures(source: Path, target: Path) -> list[Path]:
 
 
 def load_checkpoint(
-    location: str | Path, state: TrainState, *, spool: Path | None = None
+    location: str | Path,
+    state: TrainState,
+    *,
+    spool: Path | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> CheckpointMetadata:
     """Bring a fresh state to where the checkpoint was written; nothing changes if it is refused.
 
@@ -144,13 +148,15 @@ def load_checkpoint(
         location: A local path or an s3:// URI.
         state: Of the same architecture, on any device.
         spool: Where the checkpoint's metrics file should go.
+        data: `RunFacts.data` of the run that goes on; None does not compare.
 
     Raises:
-        CheckpointError: It is incomplete, damaged or of another architecture.
+        CheckpointError: It is incomplete, damaged, of another architecture or of other data.
         StorageError: The store cannot be asked.
     """
     with verified_copy(location) as directory:
         metadata = _parse((directory / STATE).read_bytes(), source=f"{location}/{STATE}")
+        _check_data(metadata.data, data or {}, source=str(location))
         model = read_tensors(directory / MODEL)
         ema = read_tensors(directory / EMA)
         optimiser = read_tensors(directory / OPTIMISER)
@@ -247,6 +253,17 @@ def first_whole(locations: Iterable[Location], say: Callable[[str], None]) -> Lo
         else:
             return location
     return None
+
+
+def _check_data(found: Mapping[str, Any], expected: Mapping[str, Any], *, source: str) -> None:
+    """The same frames and labels, wherever they lie by now."""
+    for split in sorted(found.keys() & expected.keys()):
+        was, now = (data[split]["fingerprint"][:16] for data in (found, expected))
+        if was != now:
+            raise CheckpointError(
+                f"{source}: was trained with other data: split {split} had fingerprint {was}, "
+                f"now {now}; restore the data or take another run name"
+            )
 
 
 def _check_same(

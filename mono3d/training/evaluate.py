@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -249,7 +248,7 @@ def _nuscenes_metrics(
         {answer.frame_id: answer.detections for answer in answers},
         {frame_ids[index]: dataset.pose(index) for index in indices},
         class_names,
-        root=Path(folder.root),
+        root=dataset.tables_root,
         version=folder.version,
     )
 

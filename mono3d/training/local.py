@@ -112,7 +112,7 @@ class LocalKeeper:
         latest = first_whole(found, sink.say)
         self.spool.unlink(missing_ok=True)
         if latest is not None:
-            load_checkpoint(latest, state, spool=self.spool)
+            load_checkpoint(latest, state, spool=self.spool, data=self._facts.data)
             sink.say(f"resumed at step {state.step} from {latest}")
             return
         initial = initial_checkpoint(str(self._folder))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mono3d.config.load import parse
 from mono3d.config.schema import RunConfig
+from mono3d.data.files import DataPath, data_path
 from mono3d.data.images import read_image
 from mono3d.data.loaders import collate, prepare
 from mono3d.errors import ConfigError, DataError
@@ -60,7 +61,7 @@ class Detector:
 
     def predict(
         self,
-        image: str | Path | Shaped[np.ndarray, "..."],
+        image: str | DataPath | Shaped[np.ndarray, "..."],
         camera: Float[np.ndarray, "rows columns"] | Float[Tensor, "rows columns"],
         *,
         bev_from_cam: Float[np.ndarray, "4 4"] | Float[Tensor, "4 4"] | None = None,
@@ -70,7 +71,7 @@ class Detector:
         """Detect in one image.
 
         Args:
-            image: A PNG or JPEG file, or uint8 RGB pixels [h, w, 3].
+            image: A PNG or JPEG file, an s3:// URI of one, or uint8 RGB pixels [h, w, 3].
             camera: Camera matrix K [3, 3] or projection [3, 4] to the pixels of this image.
             bev_from_cam: Pose of the camera in the bev frame (x forward, y left, z up, metres). A
                 detector that was trained with the ground plane (`model.ground`) needs it.
@@ -100,7 +101,7 @@ class Detector:
 
     def frame(
         self,
-        image: str | Path | Shaped[np.ndarray, "..."],
+        image: str | DataPath | Shaped[np.ndarray, "..."],
         camera: Float[np.ndarray, "rows columns"] | Float[Tensor, "rows columns"],
         *,
         bev_from_cam: Float[np.ndarray, "4 4"] | Float[Tensor, "4 4"] | None = None,
@@ -109,7 +110,8 @@ class Detector:
         if isinstance(image, np.ndarray):
             name, pixels = "image", image
         else:
-            name, pixels = Path(image).stem, read_image(Path(image))
+            path = data_path(image) if isinstance(image, str) else image
+            name, pixels = path.stem, read_image(path)
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             raise DataError(
                 f"{name}: {pixels.dtype} of shape {pixels.shape}; an image is uint8 [h, w, 3]"

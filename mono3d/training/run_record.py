@@ -28,7 +28,14 @@ _DEFAULT_STORAGE = "runs"
 
 # A resumed run may differ in what decides how it runs, never in what it computes.
 _MAY_DIFFER = frozenset(
-    {"cluster.max_failures", "cluster.cpus_per_worker", "input.loader_processes"}
+    {
+        "cluster.max_failures",
+        "cluster.cpus_per_worker",
+        "input.loader_processes",
+        "input.cache_gib",
+        "data.root",
+        "data.blob_root",
+    }
 )
 
 

@@ -107,7 +107,7 @@ def start_tracker(config: RunConfig, name: str) -> Tracker:
             tracker.log_dataset(
                 name=record.name,
                 digest=record.fingerprint[:16],
-                source=str(record.source),
+                source=record.source,
                 context=context,
             )
     return tracker

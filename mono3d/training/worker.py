@@ -130,10 +130,11 @@ class _Worker:
             latest = first_whole(newest_first, self.say)
             initial = initial_checkpoint(self._location) if latest is None else None
         latest, initial = broadcast_from_rank_zero((latest, initial))
+        parts = self._parts
         if latest is not None:
-            load_checkpoint(latest, self._parts.state, spool=self._spool)
+            load_checkpoint(latest, parts.state, spool=self._spool, data=parts.facts.data)
         elif initial is not None:
-            carried = start_from(initial, self._parts.state, self._parts.facts)
+            carried = start_from(initial, parts.state, parts.facts)
             if is_first:
                 self.say(str(carried))
 

@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 
 import mono3d
 from mono3d.cli.main import app
-from mono3d.cli.predict import _camera, _files
+from mono3d.cli.predict import _cameras, _files
 from mono3d.config.load import load_recipe
 from mono3d.data.kitti_format import result_lines
 from mono3d.errors import ConfigError, DataError
+from mono3d.storage.location import upload_directory
 from mono3d.structures import Detections
 from mono3d.training.local import train_locally
 from tests.support.boxes import make_boxes
@@ -102,6 +103,29 @@ def test_the_command_writes_boxes_pictures_and_kitti_results(
             assert len(line.split()) == 16
 
 
+@pytest.mark.services
+def test_images_and_calibrations_may_lie_in_a_store(
+    root: Path,
+    run: Path,
+    stack_environ: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    upload_directory(root / "training", "s3://mono3d/predict")
+    images, calibrations = "s3://mono3d/predict/image_2", "s3://mono3d/predict/calib"
+    files = _files([images])
+    assert [str(file) for file in files] == [f"{images}/{name}.png" for name in FRAMES]
+    assert [str(file) for file in _files([f"{images}/000001.png"])] == [f"{images}/000001.png"]
+    cameras = _cameras(calibrations, files)
+    assert [camera[0, 3] for camera in cameras] == [44.86] * 3
+    assert np.array_equal(_cameras(f"{calibrations}/000000.txt", files), cameras)
+    detector = mono3d.Detector.load(run)
+    remote = detector.predict(f"{images}/000000.png", cameras[0])
+    local = detector.predict(root / "training" / "image_2" / "000000.png", cameras[0])
+    assert torch.equal(remote.boxes.centers, local.boxes.centers)
+
+
 def test_result_lines_say_what_labels_say() -> None:
     truth = make_boxes([[-6.0, 1.0, 20.0], [3.0, 1.2, 30.0], [0.0, 1.0, -5.0]], labels=[0, 1, 0])
     projection = torch.nn.functional.pad(torch.from_numpy(CAMERA).float(), (0, 1))
@@ -115,26 +139,27 @@ def test_result_lines_say_what_labels_say() -> None:
 
 
 def test_cameras_are_numbers_files_or_folders(tmp_path: Path) -> None:
-    assert _camera("700,701,600,180", Path("a.png")).tolist() == [
-        [700, 0, 600], [0, 701, 180], [0, 0, 1],
-    ]  # fmt: skip
+    (numbers,) = _cameras("700,701,600,180", [Path("a.png")])
+    assert numbers.tolist() == [[700, 0, 600], [0, 701, 180], [0, 0, 1]]
     (tmp_path / "a.txt").write_text(CALIBRATION)
-    assert _camera(str(tmp_path / "a.txt"), Path("x.png"))[0, 0] == 721.5
-    assert _camera(str(tmp_path), Path("x/a.png"))[0, 3] == 44.86
+    both = _cameras(str(tmp_path / "a.txt"), [Path("x.png"), Path("y.png")])
+    assert [camera[0, 0] for camera in both] == [721.5, 721.5]
+    (own,) = _cameras(str(tmp_path), [Path("x/a.png")])
+    assert own[0, 3] == 44.86
     with pytest.raises(DataError, match=r"b\.txt: cannot be read"):
-        _camera(str(tmp_path), Path("b.png"))
+        _cameras(str(tmp_path), [Path("b.png")])
     with pytest.raises(ConfigError, match="--camera=700,600: neither FX,FY,CX,CY nor"):
-        _camera("700,600", Path("a.png"))
+        _cameras("700,600", [Path("a.png")])
 
 
 def test_images_are_files_or_folders_with_names_of_their_own(tmp_path: Path) -> None:
     for name in ("a.png", "b.JPG", "c.txt"):
         (tmp_path / name).touch()
-    assert [path.name for path in _files([tmp_path])] == ["a.png", "b.JPG"]
+    assert [path.name for path in _files([str(tmp_path)])] == ["a.png", "b.JPG"]
     with pytest.raises(ConfigError, match="two are named a"):
-        _files([tmp_path, tmp_path / "a.png"])
+        _files([str(tmp_path), str(tmp_path / "a.png")])
     with pytest.raises(DataError, match="no such image or folder"):
-        _files([tmp_path / "z.png"])
+        _files([str(tmp_path / "z.png")])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no PNG or JPEG"):
-        _files([tmp_path / "empty"])
+        _files([str(tmp_path / "empty")])

@@ -122,6 +122,16 @@ def test_jpeg_images_are_read_too(root: Path) -> None:
     assert opened(root).frame_ids == list(FRAMES)
 
 
+def test_a_link_to_nowhere_is_a_frame_that_cannot_be_read(root: Path) -> None:
+    image = root / "training" / "image_2" / "000001.png"
+    image.unlink()
+    image.symlink_to("nowhere.png")
+    dataset = opened(root)
+    assert dataset.frame_ids == list(FRAMES)
+    with pytest.raises(DataError, match=r"000001\.png: cannot be read"):
+        dataset[1]
+
+
 def test_a_pickled_data_set_reads_the_same(root: Path) -> None:
     dataset = opened(root, with_points=True)
     again = pickle.loads(pickle.dumps(dataset))

@@ -3,13 +3,13 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 
 class S3Proxy(ThreadingHTTPServer):
-    """Passes GET requests on to a server."""
+    """Passes GET and HEAD requests on to a server."""
 
     def __init__(self, endpoint: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -33,21 +33,32 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.listings.append(parts.query)
         else:
             self.server.reads.append(parts.path)
-        connection = HTTPConnection(self.server.upstream)
-        connection.request("GET", self.path, headers=dict(self.headers))
-        answer = connection.getresponse()
-        body = answer.read()
-        connection.close()
-        self.send_response(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in {"transfer-encoding", "connection", "content-length"}:
-                self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
+        answer, body = self._ask()
+        self._begin(answer, len(body))
         if not is_listing and self.server.num_to_cut > 0:
             self.server.num_to_cut -= 1
             body = body[: len(body) // 2]
         self.wfile.write(body)
+
+    def do_HEAD(self) -> None:
+        answer, _ = self._ask()
+        self._begin(answer, int(answer.getheader("Content-Length", "0")))
+
+    def _ask(self) -> tuple[HTTPResponse, bytes]:
+        connection = HTTPConnection(self.server.upstream)
+        connection.request(self.command, self.path, headers=dict(self.headers))
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        return answer, body
+
+    def _begin(self, answer: HTTPResponse, length: int) -> None:
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in {"transfer-encoding", "connection", "content-length"}:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
         """Quiet."""

@@ -106,6 +106,15 @@ def test_resumed_run_equals_uninterrupted_run(
     assert state_digests(state) == state_digests(uninterrupted)
 
 
+def test_a_run_goes_on_with_the_data_it_began_with(config: RunConfig, tmp_path: Path) -> None:
+    parts = tiny_parts(config, Place())
+    save_checkpoint(parts.state, tmp_path / "0", facts=parts.facts, metrics={})
+    assert load_checkpoint(tmp_path / "0", fresh(config), data=parts.facts.data).step == 0
+    other = {"train": {"frames": 48, "fingerprint": "0123456789abcdef" * 4}}
+    with pytest.raises(CheckpointError, match=r"split train had .*, now 0123456789abcdef; restore"):
+        load_checkpoint(tmp_path / "0", fresh(config), data=other)
+
+
 def test_the_loop_saves_once_at_the_end_of_an_epoch(trained: tuple[TrainState, Path]) -> None:
     _, root = trained
     assert read_metadata(root / "4").batch == 0

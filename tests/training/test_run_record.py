@@ -74,7 +74,12 @@ def test_what_changes_no_number_may_differ(tmp_path: Path) -> None:
     location = str(tmp_path / "a")
     open_run(location, tiny_config())
     other = tiny_config(
-        cluster__max_failures=9, cluster__cpus_per_worker=0.5, input__loader_processes=2
+        cluster__max_failures=9,
+        cluster__cpus_per_worker=0.5,
+        input__loader_processes=2,
+        input__cache_gib=7,
+        data__root="s3://bucket/moved",
+        data__blob_root="s3://bucket/blobs",
     )
     assert open_run(location, other) is None
 
