@@ -1,7 +1,6 @@
 """A run on several data sets: what it trains on, and how it is measured."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,7 +54,7 @@ def test_every_set_is_on_the_record(data: dict[str, Any]) -> None:
         "nus/v1.0-tiny/tiny_val",
     ]  # fmt: skip
     assert len({record.fingerprint for record in (*train, *val)}) == 5
-    assert train[1].source == Path(data["sets"]["nus"]["root"])
+    assert train[1].source == data["sets"]["nus"]["root"]
 
 
 def test_a_batch_of_labelled_and_unlabelled_frames_is_learnt_from(parts: RunParts) -> None:
