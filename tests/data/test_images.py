@@ -24,6 +24,14 @@ def test_pixels_are_rgb(tmp_path: Path, name: str) -> None:
     assert image[4, 4].tolist() == pytest.approx(RED_GREEN_BLUE, abs=3)
 
 
+@pytest.mark.parametrize("shape", [(8, 16), (8, 16, 4)])
+def test_grey_and_transparent_images_become_rgb(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full(shape, 90, np.uint8))
+    image = read_image(tmp_path / "a.png")
+    assert image.shape == (8, 16, 3)
+    assert (image == 90).all()
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
 def test_image_cut_short_is_refused(tmp_path: Path, name: str, share: float) -> None:
