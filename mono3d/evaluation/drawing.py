@@ -3,10 +3,10 @@
 Lines are vectors on the axes and not pixels in the image, so they stay sharp on small images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.patches import Circle, Polygon
@@ -40,6 +40,22 @@ def show_image(axes: Axes, image: UInt8[Tensor, "3 h w"], title: str) -> None:
     axes.set_title(title, fontsize=8, pad=2)
 
 
+def wireframe(
+    boxes: Boxes3D, projection: Float[Tensor, "3 4"]
+) -> tuple[Float[Tensor, "lines 2 2"], Int64[Tensor, " lines"], Float[Tensor, "faces 4 2"]]:
+    """What of camera-frame boxes lies before the camera, in pixels.
+
+    Returns:
+        Both ends of each edge, number of its box, and the faces that look ahead.
+    """
+    corners = box_corners(boxes)
+    edges, is_seen = cut_at_camera_plane(corners[:, torch.tensor(BOX_EDGES)])
+    fronts = corners[:, FRONT_FACE]
+    fronts = fronts[(fronts[..., 2] >= MIN_DEPTH_M).all(1)]
+    lines = project(edges[is_seen], projection)
+    return lines, is_seen.nonzero()[:, 0], project(fronts, projection)
+
+
 def draw_wireframes(
     axes: Axes,
     boxes: Boxes3D,
@@ -48,21 +64,19 @@ def draw_wireframes(
     color: str,
 ) -> None:
     """Camera-frame boxes as wireframes in the image, the face that looks ahead tinted."""
-    corners = box_corners(boxes)
-    hulls, _ = hull_2d(corners, projection, image_size)
+    lines, owners, faces = wireframe(boxes, projection)
+    hulls, _ = hull_2d(box_corners(boxes), projection, image_size)
     share = (hulls[:, 3] - hulls[:, 1]) / image_size[0]
     box_width = (share * _WIDTH_OF_FULL_HEIGHT).clamp(_MIN_WIDTH, _MAX_WIDTH)
-    edges, is_seen = cut_at_camera_plane(corners[:, torch.tensor(BOX_EDGES)])
-    lines = [*project(edges[is_seen], projection).cpu().numpy()]
-    width = box_width[:, None].expand_as(is_seen)[is_seen].cpu().numpy()
+    width = box_width[owners].cpu().numpy()
     # A dark line under each bright one: readable on sky and on asphalt.
     for layer, extra, alpha in (("black", 0.8, 0.45), (color, 0.0, 1.0)):
-        collection = LineCollection(lines, colors=layer, linewidths=width + extra, alpha=alpha)
+        collection = LineCollection(
+            [*lines.cpu().numpy()], colors=layer, linewidths=width + extra, alpha=alpha
+        )
         axes.add_collection(collection, autolim=False)
-    fronts = corners[:, FRONT_FACE]
-    fronts = fronts[(fronts[..., 2] >= MIN_DEPTH_M).all(1)]
-    faces = [*project(fronts, projection).cpu().numpy()]
-    axes.add_collection(PolyCollection(faces, facecolors=color, alpha=0.3), autolim=False)
+    tinted = PolyCollection([*faces.cpu().numpy()], facecolors=color, alpha=0.3)
+    axes.add_collection(tinted, autolim=False)
 
 
 def name_detections(
@@ -73,13 +87,8 @@ def name_detections(
     class_names: Sequence[str],
 ) -> None:
     """Class and score above the best detections, as far as the words do not cover each other."""
-    words = [
-        f"{class_names[label].replace('_', ' ')} {score:.2f}"
-        for label, score in zip(
-            detections.boxes.labels.tolist(), detections.scores.tolist(), strict=True
-        )
-    ]
-    name_boxes(axes, detections.boxes, words, projection, image_size)
+    for name in detection_names(detections, projection, image_size, class_names):
+        _name_box(axes, *name)
 
 
 def name_boxes(
@@ -90,29 +99,59 @@ def name_boxes(
     image_size: tuple[int, int],
 ) -> None:
     """Words above boxes of the camera frame, the first ones first, where there is room for them."""
+    for name in _placed(boxes, words, projection, image_size):
+        _name_box(axes, *name)
+
+
+def detection_names(
+    detections: Detections,
+    projection: Float[Tensor, "3 4"],
+    image_size: tuple[int, int],
+    class_names: Sequence[str],
+) -> Iterator[tuple[str, float, float, bool]]:
+    """Class and score of the best detections, as far as the words do not cover each other.
+
+    Returns:
+        The words, where they begin or end (u, v), and whether they end there.
+    """
+    labels, scores = detections.boxes.labels.tolist(), detections.scores.tolist()
+    words = [
+        f"{class_names[label].replace('_', ' ')} {score:.2f}"
+        for label, score in zip(labels, scores, strict=True)
+    ]
+    return _placed(detections.boxes, words, projection, image_size)
+
+
+def _placed(
+    boxes: Boxes3D,
+    words: Sequence[str],
+    projection: Float[Tensor, "3 4"],
+    image_size: tuple[int, int],
+) -> Iterator[tuple[str, float, float, bool]]:
     corners = corners_cam(boxes.centers, boxes.dims_hwl, boxes.yaw)
     hulls, is_inside = hull_2d(corners, projection, image_size)
     height, width = image_size
     taken: list[tuple[float, float]] = []
     for index in is_inside.nonzero()[:, 0].tolist():
         left, top, right, _ = hulls[index].tolist()
-        start = left if left < 0.65 * width else right - _NAME_WIDTH * width
+        is_right_aligned = left >= 0.65 * width
+        start = right - _NAME_WIDTH * width if is_right_aligned else left
         is_free = all(
             abs(start - x) > _NAME_WIDTH * width or abs(top - y) > _NAME_HEIGHT * height
             for x, y in taken
         )
         if is_free and len(taken) < _MAX_NAMED:
             taken.append((start, top))
-            place = (left, top, "left") if start == left else (right, top, "right")
-            _name_box(axes, words[index], place)
+            yield words[index], right if is_right_aligned else left, top, is_right_aligned
 
 
-def _name_box(axes: Axes, text: str, place: tuple[float, float, str]) -> None:
-    """White words on a dark plate that begin or end at a place (u, v, side)."""
+def _name_box(axes: Axes, text: str, u: float, v: float, is_right_aligned: bool) -> None:
+    """White words on a dark plate that begin, or end, at a place."""
     plate = {"boxstyle": "round,pad=0.15", "facecolor": "black", "alpha": 0.55, "linewidth": 0}
     axes.annotate(
-        text, place[:2], xytext=(0, 2), textcoords="offset points", ha=place[2], va="bottom",
-        color="white", fontsize=6.5, bbox=plate, clip_on=True,
+        text, (u, v), xytext=(0, 2), textcoords="offset points", va="bottom",
+        ha="right" if is_right_aligned else "left", color="white", fontsize=6.5, bbox=plate,
+        clip_on=True,
     )  # fmt: skip
 
 
