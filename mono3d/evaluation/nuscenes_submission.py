@@ -1,7 +1,8 @@
 """The submission format of the nuScenes detection benchmark."""
 
 import json
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ _META = {
     "use_external": False,
 }
 _WLH_OF_HWL = [1, 2, 0]
+RESULTS = "results_nusc.json"
+"""The file in the zip that the benchmark takes."""
 
 Submission = Mapping[str, Any]
 """What the benchmark's JSON file holds: `meta`, and `results` by sample token."""
@@ -42,9 +45,24 @@ def submission(by_sample: Mapping[str, Detections], class_names: Sequence[str]) 
     return {"meta": dict(_META), "results": results}
 
 
-def write_submission(content: Submission, path: Path) -> None:
-    """Write the JSON file that the benchmark takes."""
-    path.write_text(json.dumps(content))
+def write_submission(
+    samples: Iterable[tuple[str, Detections]], class_names: Sequence[str], path: Path
+) -> None:
+    """Write the zip file that the benchmark takes, at once or not at all; see `submission`.
+
+    Samples are written as they come: those of the whole test split would not fit into memory.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with (
+        zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(RESULTS, "w", force_zip64=True) as stream,
+    ):
+        stream.write(f'{{"meta": {json.dumps(_META)}, "results": {{'.encode())
+        for number, (token, detections) in enumerate(samples):
+            boxes = json.dumps(_sample_boxes(token, detections, class_names), allow_nan=False)
+            stream.write(f"{',' if number else ''}\n{json.dumps(token)}: {boxes}".encode())
+        stream.write(b"}}\n")
+    part.replace(path)
 
 
 def _sample_boxes(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,15 +48,28 @@ def test_attribute_is_one_that_the_class_can_have(
     assert box["attribute_name"] == submitted
 
 
-def test_unknown_velocity_is_zero_and_the_file_is_json(tmp_path: Path) -> None:
+def test_unknown_velocity_is_zero_and_the_zip_holds_the_same_json(tmp_path: Path) -> None:
     seen = detections_at([[0.0, 0.0, 0.0]], velocity=(math.nan, 2.0))
-    content = submission({"sample": seen, "empty": detections_at([])}, CLASSES)
-    write_submission(content, tmp_path / "results.json")
-    text = (tmp_path / "results.json").read_text()
-    assert "NaN" not in text
-    results = json.loads(text)["results"]
-    assert results["sample"][0]["velocity"] == [0.0, 2.0]
-    assert results["empty"] == []
+    samples = {"sample": seen, "empty": detections_at([])}
+    path = tmp_path / "nuscenes.zip"
+    write_submission(iter(samples.items()), CLASSES, path)
+    assert list(tmp_path.iterdir()) == [path]
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["results_nusc.json"]
+        content = json.loads(archive.read("results_nusc.json"))
+    assert content == submission(samples, CLASSES)
+    assert content["results"]["sample"][0]["velocity"] == [0.0, 2.0]
+    assert content["results"]["empty"] == []
+
+
+def test_a_submission_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "nuscenes.zip"
+    write_submission([("sample", detections_at([]))], CLASSES, path)
+    before = path.read_bytes()
+    broken = detections_at([[math.nan, 0.0, 0.0]])
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_submission([("sample", broken)], CLASSES, path)
+    assert path.read_bytes() == before
 
 
 def test_double_precision_reaches_the_file() -> None:
