@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mono3d.cli import demo, rendering
+from mono3d.cli import demo, progress, rendering
 from mono3d.cli.demo import StageClock
 from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 
@@ -14,7 +14,7 @@ from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscene
 def test_a_rendering_without_a_terminal_says_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rendering, "_LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
     config = SyntheticConfig(
         image_size=(64, 36), train_scenes=1, val_scenes=1, samples_per_scene=1, seed=0
     )
