@@ -1,155 +1,212 @@
-"""`mono3d predict`: a trained detector on images."""
+"""`mono3d predict`: a trained detector on images, videos or a data set."""
 
-import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
 
+from mono3d.cli.progress import counting
 from mono3d.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from mono3d.data.cameras import Camera
     from mono3d.data.files import DataPath
-    from mono3d.structures import Detections
+    from mono3d.data.undistort import Distortion
 
-_IMAGES = {".png", ".jpg", ".jpeg"}
+_SURE_SCORE = 0.2
+"""Weaker boxes are not worth a look, though a benchmark counts them."""
 
 
 def predict(
     checkpoint: Annotated[
         str, typer.Argument(help="Folder or s3:// URI of a checkpoint, or an MLflow run id.")
     ],
-    images: Annotated[
-        list[str], typer.Argument(help="Image files or folders of them; or their s3:// URIs.")
-    ],
-    camera: Annotated[
-        str,
-        typer.Option(
-            help="Focal lengths and principal point, FX,FY,CX,CY in pixels; or a KITTI calibration "
-            "file; or a folder with one for each image, of the image's name. Also s3:// URIs."
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="Images and folders of them, also by s3:// URI, and videos; with --data, "
+            "PATH=VALUE changes to the run's config, such as data.val_split=test.",
         ),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for predictions.json and pictures.")
-    ] = Path("runs/predictions"),
+    ] = None,
+    data: Annotated[
+        bool, typer.Option("--data", help="Look at the validation split of the run's data set.")
+    ] = False,
+    camera: Annotated[
+        str | None,
+        typer.Option(
+            help="Focal lengths and principal point, FX,FY,CX,CY in pixels; or a calibration file: "
+            "KITTI's, or YAML of ROS or OpenCV; or a folder with one for each image or video, of "
+            "its name."
+        ),
+    ] = None,
+    distortion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K1,K2,P1,P2[,K3[,K4,K5,K6]]",
+            help="Distortion of the lens, as OpenCV and ROS count it; it is taken out first.",
+        ),
+    ] = None,
+    fisheye: Annotated[
+        str | None,
+        typer.Option(metavar="K1,K2,K3,K4", help="The same of a fisheye lens."),
+    ] = None,
     camera_height: Annotated[
         float | None,
         typer.Option(help="Metres above the ground of a level camera, where the detector asks."),
     ] = None,
+    every: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Look at every N-th frame of a video.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for predictions.json and pictures.")
+    ] = Path("runs/predictions"),
     min_score: Annotated[
-        float, typer.Option(min=0, max=1, help="Weaker boxes are left out.")
-    ] = 0.2,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Weaker boxes are left out. Default: 0.2; of a data set as the run evaluates, "
+            "where 0.2 is for pictures only.",
+        ),
+    ] = None,
     flip: Annotated[
         bool | None,
         typer.Option(help="Average with the mirror image. Default: as the run evaluates."),
     ] = None,
-    pictures: Annotated[bool, typer.Option(help="Draw the boxes.")] = True,
+    pictures: Annotated[
+        bool | None,
+        typer.Option(help="Draw the boxes; a video becomes a video. Default: not of a data set."),
+    ] = None,
     kitti: Annotated[
         bool, typer.Option("--kitti", help="Write KITTI result files too, in kitti/.")
     ] = False,
+    nuscenes: Annotated[
+        bool, typer.Option("--nuscenes", help="Write a submission too, nuscenes.zip; with --data.")
+    ] = False,
 ) -> None:
-    """Find objects in images: boxes in the camera frame, as JSON and drawn on the images."""
-    files = _files(images)
-    cameras = _cameras(camera, files)
-    import torch
+    """Find objects in images, videos or a data set: boxes in the camera frame, as JSON and drawn.
 
-    from mono3d.data.kitti_format import result_lines
-    from mono3d.evaluation.figures import write_png
-    from mono3d.evaluation.prediction_figure import predictions_figure
-    from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM
+    Killed at any moment, the same command goes on after the last frame that was done.
+    """
+    of_files = {
+        "--camera": camera, "--distortion": distortion, "--fisheye": fisheye,
+        "--camera-height": camera_height, "--every": every,
+    }  # fmt: skip
+    options = {
+        "--data": data, **of_files, "--min-score": min_score, "--flip": flip,
+        "--pictures": pictures, "--kitti": kitti, "--nuscenes": nuscenes,
+    }  # fmt: skip
+    words = inputs or []
+    _check_options(words, options, [name for name, value in of_files.items() if value is not None])
+
+    from mono3d.data.files import data_path
     from mono3d.training.predict import Detector
+    from mono3d.training.prediction_inputs import open_data_set, open_files
+    from mono3d.training.prediction_run import NUSCENES, Wanted, predict_inputs
 
-    detector = Detector.load(checkpoint)
-    pose = None
-    if camera_height is not None:
-        pose = torch.tensor(BEV_FROM_LEVEL_CAM)
-        pose[2, 3] = camera_height
-    for folder in (output, *([output / "kitti"] if kitti else [])):
-        folder.mkdir(parents=True, exist_ok=True)
-    answers: dict[str, Any] = {}
-    console = Console(stderr=True)
-    for file, matrix in zip(
-        track(files, "detecting", console=console, transient=True), cameras, strict=True
-    ):
-        frame = detector.frame(file, matrix, bev_from_cam=pose)
-        found = detector.detect(frame, min_score=min_score, flip=flip)
-        answers[str(file)] = _as_json(found, detector.class_names)
-        if pictures:
-            figure = predictions_figure(frame, [found], detector.class_names)
-            write_png(figure, output / f"{file.stem}.png")
-        if kitti:
-            size = (frame.images.shape[-2], frame.images.shape[-1])
-            lines = result_lines(found, frame.projection[0], size, detector.class_names)
-            (output / "kitti" / f"{file.stem}.txt").write_text("".join(f"{x}\n" for x in lines))
-    (output / "predictions.json").write_text(json.dumps(answers, indent=1))
-    count = sum(len(boxes) for boxes in answers.values())
-    typer.echo(f"{count} boxes in {len(files)} images: {output / 'predictions.json'}")
-
-
-def _files(locations: list[str]) -> "list[DataPath]":
-    from mono3d.data.files import data_path, list_names
-
-    files: list[DataPath] = []
-    for path in map(data_path, locations):
-        if path.is_dir():
-            inside = [path / name for name in list_names(path)]
-            images = [file for file in inside if file.suffix.lower() in _IMAGES]
-            if not images:
-                raise DataError(f"{path}: holds no PNG or JPEG image")
-            files += images
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise DataError(f"{path}: no such image or folder")
-    stems = [file.stem for file in files]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"images: two are named {twice}, and results are named like the images")
-    return files
+    if camera is None:  # with --data, as has been checked
+        detector = Detector.load(checkpoint, overrides=words)
+        opened = open_data_set(detector)
+    else:
+        opened = open_files(
+            [data_path(word) for word in words],
+            cameras(camera, _lens(distortion, fisheye)),
+            camera_height_m=camera_height,
+            every=every or 1,
+        )
+        detector = Detector.load(checkpoint)
+    kept = None if data else _SURE_SCORE
+    wanted = Wanted(
+        folder=output,
+        min_score=kept if min_score is None else min_score,
+        drawn_score=_SURE_SCORE if min_score is None else min_score,
+        flip=flip,
+        pictures=not data if pictures is None else pictures,
+        kitti=kitti,
+        nuscenes=nuscenes,
+    )
+    call = {"checkpoint": detector.fingerprint, "inputs": words, **options}
+    with counting(Console(stderr=True), "detecting", "{} frames done") as show:
+        written = predict_inputs(detector, opened, wanted, call=call, on_frame=show)
+    typer.echo(f"{written.boxes} boxes in {written.frames} frames: {written.path}")
+    if nuscenes:
+        typer.echo(f"submission: {output / NUSCENES}")
 
 
-def _cameras(text: str, images: "list[DataPath]") -> "list[np.ndarray]":
-    """Projections of the cameras that took the images."""
-    import numpy as np
+def _check_options(words: list[str], options: Mapping[str, object], of_files: list[str]) -> None:
+    """Refuse what does not go together, before anything is read."""
+    if options["--data"]:
+        if of_files:
+            raise ConfigError(f"{of_files[0]}: with --data, frames and cameras are the data set's")
+        return
+    if options["--nuscenes"]:
+        raise ConfigError("--nuscenes: a submission is made of a nuScenes data set, with --data")
+    if not words:
+        raise ConfigError("nothing to look at: name images, folders or videos, or give --data")
+    for word in words:
+        if "=" in word and not Path(word).exists():
+            raise ConfigError(f"{word}: no such file; a change to the config goes with --data")
+    if options["--camera"] is None:
+        raise ConfigError(
+            "--camera is missing: FX,FY,CX,CY, a calibration file or a folder of them"
+        )
+    if options["--distortion"] and options["--fisheye"]:
+        raise ConfigError("--fisheye: there is --distortion too, and a lens has one of them")
 
-    from mono3d.data.files import data_path, read_each
-    from mono3d.data.kitti_format import read_calibration
+
+def _lens(distortion: str | None, fisheye: str | None) -> "Distortion | None":
+    from mono3d.data.undistort import Distortion
+
+    option, text = ("--fisheye", fisheye) if distortion is None else ("--distortion", distortion)
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(word) for word in text.split(","))
+        return Distortion(numbers, fisheye=option == "--fisheye")
+    except (ValueError, DataError) as error:
+        raise ConfigError(f"{option}={text}: {error}") from error
+
+
+def cameras(text: str, lens: "Distortion | None") -> "Callable[[DataPath], Camera]":
+    """What tells the camera that took an image or video, from the option and the lens beside it.
+
+    Raises:
+        ConfigError: If the option is none of the things it may be, or the lens is known twice.
+        DataError: If a calibration file cannot be used.
+    """
+    from dataclasses import replace
+
+    from mono3d.data.cameras import camera_file, read_camera
+    from mono3d.data.files import data_path
+
+    def with_lens(camera: "Camera") -> "Camera":
+        if lens is None:
+            return camera
+        if camera.distortion is not None:
+            option = "--fisheye" if lens.fisheye else "--distortion"
+            raise ConfigError(f"{option}: {camera.source} describes the lens already")
+        return replace(camera, distortion=lens)
 
     path = data_path(text)
     if path.is_dir():
-        files = [path / f"{image.stem}.txt" for image in images]
-        return [found.projection for found in read_each(read_calibration, files)]
-    if path.is_file():
-        return [read_calibration(path).projection] * len(images)
+        return lambda file: with_lens(read_camera(camera_file(path, file.stem)))
+    only = with_lens(read_camera(path) if path.is_file() else _camera_of_numbers(text))
+    return lambda file: only
+
+
+def _camera_of_numbers(text: str) -> "Camera":
+    import numpy as np
+
+    from mono3d.data.cameras import Camera, checked_projection
+
     try:
         fx, fy, cx, cy = (float(word) for word in text.split(","))
     except ValueError:
         raise ConfigError(
             f"--camera={text}: neither FX,FY,CX,CY nor a calibration file or a folder of them"
         ) from None
-    return [np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])] * len(images)
-
-
-def _as_json(found: "Detections", class_names: tuple[str, ...]) -> list[dict[str, Any]]:
-    boxes = found.boxes
-    return [
-        {
-            "class": class_names[label],
-            "score": round(score, 4),
-            "center_xyz_m": [round(value, 3) for value in center],
-            "dims_hwl_m": [round(value, 3) for value in dims],
-            "rotation_y_rad": round(yaw, 4),
-        }
-        for label, score, center, dims, yaw in zip(
-            boxes.labels.tolist(),
-            found.scores.tolist(),
-            boxes.centers.tolist(),
-            boxes.dims_hwl.tolist(),
-            boxes.yaw.tolist(),
-            strict=True,
-        )
-    ]
+    matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    return Camera(projection=checked_projection(matrix, f"--camera={text}"))

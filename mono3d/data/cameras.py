@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from jaxtyping import Float, Float64, UInt8
 
-from mono3d.data.files import read_bytes
+from mono3d.data.files import DataPath, read_bytes
 from mono3d.data.kitti_format import read_calibration
 from mono3d.data.undistort import Distortion
 from mono3d.errors import DataError
@@ -74,7 +73,7 @@ def checked_projection(
     return matrix
 
 
-def read_camera(path: Path) -> Camera:
+def read_camera(path: DataPath) -> Camera:
     """Read a calibration file: KITTI's, or YAML as ROS and OpenCV write it.
 
     Raises:
@@ -85,10 +84,10 @@ def read_camera(path: Path) -> Camera:
     return Camera(projection=read_calibration(path).projection, source=str(path))
 
 
-def camera_file(folder: Path, stem: str) -> Path:
+def camera_file(folder: DataPath, stem: str) -> DataPath:
     """The calibration file of an image in a folder with one for each, of the image's name."""
     paths = [folder / f"{stem}{ending}" for ending in _ENDINGS]
-    return next((path for path in paths if path.exists()), paths[0])
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 class _Loader(yaml.SafeLoader):
@@ -102,7 +101,7 @@ def _opencv_matrix(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", _opencv_matrix)
 
 
-def _read_yaml(path: Path) -> Camera:
+def _read_yaml(path: DataPath) -> Camera:
     """`camera_info` of ROS, or a file of OpenCV's calibration program."""
     try:
         # OpenCV's first line, %YAML:1.0, is not YAML's own, %YAML 1.0.
@@ -123,7 +122,7 @@ def _read_yaml(path: Path) -> Camera:
     )
 
 
-def _image_size(path: Path, tree: Mapping[str, Any]) -> tuple[int, int] | None:
+def _image_size(path: DataPath, tree: Mapping[str, Any]) -> tuple[int, int] | None:
     height, width = tree.get("image_height"), tree.get("image_width")
     if height is None or width is None:
         return None
@@ -132,7 +131,7 @@ def _image_size(path: Path, tree: Mapping[str, Any]) -> tuple[int, int] | None:
     return height, width
 
 
-def _distortion(path: Path, tree: Mapping[str, Any]) -> Distortion | None:
+def _distortion(path: DataPath, tree: Mapping[str, Any]) -> Distortion | None:
     """The lens; None where the file says nothing of it, or that it does not distort."""
     name = "distortion_coefficients"
     coefficients = [] if tree.get(name) is None else _numbers(path, tree, name).tolist()
@@ -150,7 +149,7 @@ def _distortion(path: Path, tree: Mapping[str, Any]) -> Distortion | None:
         raise DataError(f"{path}: {error}") from error
 
 
-def _numbers(path: Path, tree: Mapping[str, Any], name: str) -> Float64[np.ndarray, " n"]:
+def _numbers(path: DataPath, tree: Mapping[str, Any], name: str) -> Float64[np.ndarray, " n"]:
     """Numbers of a matrix, row by row: those of its `data`, or of a plain list."""
     entry = tree.get(name)
     values = entry.get("data") if isinstance(entry, dict) else entry

@@ -3,9 +3,9 @@
 All randomness is a function of (seed, epoch, index): a resumed run sees what it would have seen.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from mono3d.structures import Batch, Boxes3D, Frame, Positives, map_tensors
 EncodePositives = Callable[[Boxes3D, Float[Tensor, "3 4"], tuple[int, int]], Positives]
 """Boxes of one camera, its projection, and the height and width of its image → positives."""
 T = TypeVar("T", Boxes3D, Positives)
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,16 +178,36 @@ def evaluation_batches(
     return _load(prepared, keys, num_workers, preparation.max_objects)
 
 
+def read_frames(
+    dataset: FrameDataset, indices: Sequence[int], *, num_workers: int
+) -> Iterator[Frame]:
+    """The given frames as the data set has them, in their order, read ahead by processes."""
+    return _through(
+        DataLoader(
+            cast("Dataset[Frame]", dataset),
+            sampler=indices,
+            batch_size=None,
+            num_workers=num_workers,
+        )
+    )
+
+
 def _load(
     prepared: PreparedDataset, keys: list[list[tuple[int, int]]], num_workers: int, max_objects: int
 ) -> Iterator[Batch]:
-    loader = DataLoader(
-        prepared,
-        batch_sampler=keys,
-        collate_fn=_Collate(max_objects),
-        num_workers=num_workers,
-        pin_memory=torch.cuda.is_available(),
+    return _through(
+        DataLoader(
+            prepared,
+            batch_sampler=keys,
+            collate_fn=_Collate(max_objects),
+            num_workers=num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
     )
+
+
+def _through(loader: Iterable[Item]) -> Iterator[Item]:
+    """What a loader yields, with the errors of its processes as they were raised there."""
     failure: Mono3dError | None = None
     try:
         yield from loader

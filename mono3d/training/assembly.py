@@ -86,9 +86,19 @@ _AUTOCAST: Mapping[str, torch.dtype | None] = {"float32": None, "bfloat16": torc
 
 
 def build_dataset(
-    config: RunConfig, split: Split, *, with_points: bool | None = None
+    config: RunConfig,
+    split: Split,
+    *,
+    with_points: bool | None = None,
+    has_labels: bool = True,
 ) -> FrameDataset:
     """The frames of a split, one camera each; with LiDAR where training learns from it.
+
+    Args:
+        config: Of the run.
+        split: Which.
+        with_points: None: as training needs it.
+        has_labels: False leaves labels out, also where there are none.
 
     Raises:
         ConfigError: Classes and label maps do not fit the data.
@@ -103,7 +113,12 @@ def build_dataset(
             check_has_objects(data.class_names, data.label_map)
         name = data.train_split if split == "train" else data.val_split
         return _open_folder(
-            data, name, data.class_names, with_points=with_points, cache_gib=cache_gib
+            data,
+            name,
+            data.class_names,
+            with_points=with_points,
+            cache_gib=cache_gib,
+            has_labels=has_labels,
         )
     members = {}
     for member_name, member in data.sets.items():
@@ -115,7 +130,7 @@ def build_dataset(
                 data.class_names,
                 with_points=with_points,
                 cache_gib=cache_gib,
-                has_labels=member.has_labels,
+                has_labels=has_labels and member.has_labels,
             )
             members[member_name] = Member(
                 dataset=dataset, ground_height_m=member.ground_height_m, share=member.share
@@ -130,7 +145,7 @@ def _open_folder(
     *,
     with_points: bool,
     cache_gib: float,
-    has_labels: bool = True,
+    has_labels: bool,
 ) -> FrameDataset:
     located = partial(data_path, cache_gib=cache_gib)
     match folder:

@@ -13,6 +13,8 @@ from mono3d.data.loaders import evaluation_batches
 from mono3d.data.sampling import FrameDataset
 from mono3d.errors import ConfigError
 from mono3d.evaluation.oracle import Quantity
+from mono3d.model.center_detector import CenterDetector
+from mono3d.model.dense_detector import DenseDetector
 from mono3d.tracking.tracker import Tracker
 from mono3d.training.assembly import (
     build_codec,
@@ -39,6 +41,27 @@ class Assessment:
     """Metrics with a quantity replaced by the truth, by quantity."""
 
 
+def load_network(
+    location: str, overrides: Sequence[str] = (), *, device: str | None = None
+) -> tuple[RunConfig, DenseDetector | CenterDetector]:
+    """A checkpoint's config, changed by PATH=VALUE overrides, and its averaged weights.
+
+    Args:
+        location: Folder or s3:// URI.
+        overrides: Such as other data.
+        device: Such as `cuda:1`; a GPU if there is one, unless given.
+
+    Raises:
+        Mono3dError: If there is no whole checkpoint of this architecture there.
+    """
+    metadata = read_metadata(location)
+    tree = apply_overrides(metadata.config, map(parse_override, overrides))
+    config = parse(tree, source=location)
+    network = build_model(config)
+    load_student(location, network)
+    return config, network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def assess_checkpoint(
     location: str,
     overrides: Sequence[str],
@@ -56,17 +79,12 @@ def assess_checkpoint(
     Raises:
         ConfigError: Oracles are wanted of data without official detection metrics.
     """
-    metadata = read_metadata(location)
-    tree = apply_overrides(metadata.config, map(parse_override, overrides))
-    config = parse(tree, source=location)
+    config, network = load_network(location, overrides)
     if oracles and not has_nuscenes_metrics(config.data, config.data.class_names):
         raise ConfigError(
             f"--oracle: data.kind={config.data.kind} with the classes {[*config.data.class_names]} "
             "has no detection metrics to compare"
         )
-    network = build_model(config)
-    load_student(location, network)
-    network.to("cuda" if torch.cuda.is_available() else "cpu")
     dataset = build_dataset(config, "val")
     evaluation = evaluate_split(config, network, None, dataset)
     figures = [] if output is None else write_figures(config, dataset, evaluation, output)

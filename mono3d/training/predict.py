@@ -1,5 +1,8 @@
 """A trained detector as an object: an image and its camera in, boxes out."""
 
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -7,16 +10,18 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from mono3d.config.load import parse
-from mono3d.config.schema import RunConfig
+from mono3d.config.load import fingerprint
+from mono3d.config.schema import EvaluationConfig, RunConfig
+from mono3d.data.cameras import checked_projection
 from mono3d.data.files import DataPath, data_path
 from mono3d.data.images import read_image
 from mono3d.data.loaders import collate, prepare
-from mono3d.errors import ConfigError, DataError
+from mono3d.data.undistort import Distortion, undistort
+from mono3d.errors import ConfigError, DataError, Mono3dError
 from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM
 from mono3d.structures import Detections, Frame, to_device
-from mono3d.training.assembly import build_codec, build_model, build_preparation
-from mono3d.training.checkpoint import load_student, read_metadata
+from mono3d.training.assembly import build_codec, build_preparation
+from mono3d.training.assess import load_network
 from mono3d.training.detect import detect, respond
 from mono3d.training.run_record import resolve_checkpoint
 
@@ -37,33 +42,41 @@ class Detector:
         self._device = next(network.parameters()).device
 
     @classmethod
-    def load(cls, source: str | Path, *, device: str | None = None) -> "Detector":
+    def load(
+        cls, source: str | Path, *, overrides: Sequence[str] = (), device: str | None = None
+    ) -> "Detector":
         """Load a checkpoint.
 
         Args:
             source: Folder or s3:// URI of a checkpoint or of a run, or an MLflow run id.
+            overrides: PATH=VALUE changes to its config.
             device: Such as `cuda:1`; a GPU if there is one, unless given.
 
         Raises:
             Mono3dError: If there is no whole checkpoint of a known architecture there.
         """
-        location = resolve_checkpoint(str(source))
-        config = parse(read_metadata(location).config, source=location)
-        network = build_model(config)
-        load_student(location, network)
-        network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls(config, network)
+        return cls(*load_network(resolve_checkpoint(str(source)), overrides, device=device))
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Class of each label."""
         return self.config.data.class_names
 
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that detectors share which say the same of every frame."""
+        digest = hashlib.sha256(fingerprint(self.config).encode())
+        for name, value in self._network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     def predict(
         self,
         image: str | DataPath | Shaped[np.ndarray, "..."],
         camera: Float[np.ndarray, "rows columns"] | Float[Tensor, "rows columns"],
         *,
+        distortion: Distortion | None = None,
         bev_from_cam: Float[np.ndarray, "4 4"] | Float[Tensor, "4 4"] | None = None,
         min_score: float | None = None,
         flip: bool | None = None,
@@ -73,6 +86,7 @@ class Detector:
         Args:
             image: A PNG or JPEG file, an s3:// URI of one, or uint8 RGB pixels [h, w, 3].
             camera: Camera matrix K [3, 3] or projection [3, 4] to the pixels of this image.
+            distortion: Of the lens, which is taken out of the image first; None is none.
             bev_from_cam: Pose of the camera in the bev frame (x forward, y left, z up, metres). A
                 detector that was trained with the ground plane (`model.ground`) needs it.
             min_score: Detections below it are left out; the run's own limit unless given.
@@ -82,67 +96,90 @@ class Detector:
             DataError: If the image or the camera cannot be used.
             ConfigError: If the camera's pose is needed and not given.
         """
-        frame = self.frame(image, camera, bev_from_cam=bev_from_cam)
+        frame = self.frame(image, camera, distortion=distortion, bev_from_cam=bev_from_cam)
         return self.detect(frame, min_score=min_score, flip=flip)
 
     def detect(
         self, frame: Frame, *, min_score: float | None = None, flip: bool | None = None
     ) -> Detections:
         """Detect in a frame of one camera, such as `frame` makes; see `predict`."""
+        ((_, found),) = self.detect_all([frame], min_score=min_score, flip=flip)
+        return found
+
+    def detect_all(
+        self,
+        frames: Iterable[Frame],
+        *,
+        min_score: float | None = None,
+        flip: bool | None = None,
+    ) -> Iterator[tuple[Frame, Detections]]:
+        """Detect in many frames of one camera, `evaluation.batch_size` at a time; see `predict`.
+
+        Raises:
+            Mono3dError: What the frames raise, after the detections in those that came before.
+        """
         changes = {"min_score": min_score, "flip": flip}
         settings = self.config.evaluation.model_copy(
             update={name: value for name, value in changes.items() if value is not None}
         )
-        prepared = prepare(frame, self._preparation, torch.Generator())
-        batch = to_device(collate([prepared], self._preparation.max_objects), self._device)
+        rest, failure = iter(frames), None
+        while failure is None:
+            some: list[Frame] = []
+            try:
+                for frame in islice(rest, settings.batch_size):
+                    some.append(frame)
+            except Mono3dError as error:
+                failure = error
+            if some:
+                yield from zip(some, self._detect(some, settings), strict=True)
+            elif failure is None:
+                return
+        raise failure
+
+    def _detect(self, frames: Sequence[Frame], settings: EvaluationConfig) -> list[Detections]:
+        generator = torch.Generator()
+        prepared = [prepare(frame, self._preparation, generator) for frame in frames]
+        batch = to_device(collate(prepared, self._preparation.max_objects), self._device)
         responses = respond(settings, self._codec, self._network, None, batch)
-        (found,) = detect(settings, self._codec, responses, batch)
-        return found
+        return detect(settings, self._codec, responses, batch)
 
     def frame(
         self,
         image: str | DataPath | Shaped[np.ndarray, "..."],
         camera: Float[np.ndarray, "rows columns"] | Float[Tensor, "rows columns"],
         *,
+        distortion: Distortion | None = None,
         bev_from_cam: Float[np.ndarray, "4 4"] | Float[Tensor, "4 4"] | None = None,
+        name: str | None = None,
     ) -> Frame:
-        """The unlabelled frame that `predict` makes of its arguments."""
+        """The unlabelled frame that `predict` makes of its arguments.
+
+        Its image is without lens distortion; its name is the file's unless given.
+        """
         if isinstance(image, np.ndarray):
-            name, pixels = "image", image
+            name, pixels = name or "image", image
         else:
             path = data_path(image) if isinstance(image, str) else image
-            name, pixels = path.stem, read_image(path)
+            name, pixels = name or path.stem, read_image(path)
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
             raise DataError(
                 f"{name}: {pixels.dtype} of shape {pixels.shape}; an image is uint8 [h, w, 3]"
             )
         if bev_from_cam is None and getattr(self.config.model, "ground", None) is not None:
             raise ConfigError(
-                "bev_from_cam is missing: this detector was trained with model.ground, so it reads "
-                "where the ground is from the camera's pose"
+                "bev_from_cam (--camera-height) is missing: this detector was trained with "
+                "model.ground, so it reads where the ground is from the camera's pose"
             )
+        projection = checked_projection(np.asarray(camera), "camera")
+        if distortion is not None:
+            pixels = undistort(pixels, projection, distortion)
         pose = torch.tensor(BEV_FROM_LEVEL_CAM) if bev_from_cam is None else bev_from_cam
         return Frame(
             frame_id=name,
             camera_names=("camera",),
             images=torch.from_numpy(pixels).permute(2, 0, 1)[None],
-            projection=_projection(camera)[None],
+            projection=torch.from_numpy(projection).float()[None],
             bev_from_cam=torch.as_tensor(pose, dtype=torch.float32)[None],
             boxes_cam=None,
             boxes_bev=None,
         )
-
-
-def _projection(
-    camera: Float[np.ndarray, "rows columns"] | Float[Tensor, "rows columns"],
-) -> Float[Tensor, "3 4"]:
-    matrix = torch.as_tensor(camera, dtype=torch.float32)
-    if tuple(matrix.shape) == (3, 3):
-        matrix = torch.nn.functional.pad(matrix, (0, 1))
-    if tuple(matrix.shape) != (3, 4) or not matrix.isfinite().all():
-        raise DataError(f"camera {matrix.tolist()}: must be a finite 3x3 or 3x4 matrix")
-    if min(matrix[0, 0], matrix[1, 1]) <= 0 or matrix[2, :3].tolist() != [0, 0, 1]:
-        raise DataError(
-            f"camera {matrix.tolist()}: focal lengths must be above 0 and the last row 0 0 1"
-        )
-    return matrix

@@ -1,27 +1,29 @@
-"""`mono3d predict` and `mono3d.Detector` on a small trained network."""
+"""`mono3d predict`: its options, and what it writes from files, videos and data sets."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
-import mono3d
-from mono3d.cli.main import app
-from mono3d.cli.predict import _cameras, _files
-from mono3d.config.load import load_recipe
-from mono3d.data.kitti_format import result_lines
+from mono3d.cli.main import app, main
+from mono3d.cli.predict import cameras
+from mono3d.data.undistort import Distortion
 from mono3d.errors import ConfigError, DataError
-from mono3d.storage.location import upload_directory
-from mono3d.structures import Detections
-from mono3d.training.local import train_locally
-from tests.support.boxes import make_boxes
-from tests.support.detections import perfect_detections
-from tests.support.kitti_folder import CALIBRATION, FRAMES, IMAGE_SIZE, write_kitti
+from tests.support.kitti_folder import CALIBRATION, FRAMES, write_kitti
+from tests.support.training import save_untrained, tiny_config
+from tests.support.videos import write_video
 
-CAMERA = np.array([[721.5, 0, 609.5], [0, 721.5, 172.9], [0, 0, 1]])
+RUNNER = CliRunner()
+ANY = ["--camera", "80,80,47.5,31.5"]
+YAML = "camera_matrix: {data: [80, 0, 47.5, 0, 80, 31.5, 0, 0, 1]}\n"
 
 
 @pytest.fixture(scope="module")
@@ -30,136 +32,182 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder."""
-    folder = tmp_path_factory.mktemp("runs")
-    shrunk = (
-        "train.epochs=1", "evaluation.every_epochs=1", "input.image_height_px=64",
-        "input.image_width_px=192", "model.backbone.width=8", "model.channels=8",
-        "train.batch_size=1", f"cluster.storage={folder}", "evaluation.min_score=0.0",
-    )  # fmt: skip
-    train_locally(load_recipe("kitti_overfit", [f"data.root={root}", *shrunk]), name="small")
-    return folder / "small"
+def checkpoint(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(root, tmp_path_factory.mktemp("runs") / "sure", is_sure=True)
 
 
-def test_a_detector_sees_an_image_as_evaluation_does(root: Path, run: Path) -> None:
-    detector = mono3d.Detector.load(run)
-    assert detector.class_names == ("Car", "Pedestrian", "Cyclist")
-    path = root / "training" / "image_2" / "000000.png"
-    found = detector.predict(path, CAMERA)
-    assert isinstance(found, Detections)
-    assert 0 < len(found) <= 100
-    assert (found.scores.diff() <= 0).all()
-    pixels = detector.frame(path, CAMERA).images[0].permute(1, 2, 0).numpy()
-    again = detector.predict(np.ascontiguousarray(pixels), torch.from_numpy(CAMERA))
-    torch.testing.assert_close(again.boxes.centers, found.boxes.centers)
-    mirrored = detector.predict(path, CAMERA, flip=True)
-    assert not torch.equal(mirrored.scores[:5], found.scores[:5])
-    assert len(detector.predict(path, CAMERA, min_score=0.99)) == 0
-
-
-def test_twice_the_focal_length_is_twice_as_far(root: Path, run: Path) -> None:
-    detector = mono3d.Detector.load(run)
-    path = root / "training" / "image_2" / "000000.png"
-    tele = CAMERA * np.array([[2], [2], [1]]) - np.array([[0, 0, 609.5], [0, 0, 172.9], [0, 0, 0]])
-    near, far = (
-        detector.predict(path, camera, min_score=0.0).boxes.centers[:, 2].median()
-        for camera in (CAMERA, tele)
+def write_checkpoint(root: Path, folder: Path, *, is_sure: bool) -> Path:
+    config = tiny_config(
+        data={"kind": "kitti", "root": str(root), "class_names": ["Car", "Pedestrian"]},
+        checkpoint={"metric": "val/centers_depth_abs_rel", "mode": "min"},
+        evaluation={"top_k": 5, "batch_size": 4},
     )
-    assert far / near == pytest.approx(2.0, rel=0.15)
+    return save_untrained(config, folder, is_sure=is_sure)
+
+
+def predict(*arguments: object) -> str:
+    result = RUNNER.invoke(app, ["predict", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_images_with_a_calibration_each(checkpoint: Path, root: Path, tmp_path: Path) -> None:
+    images = root / "training" / "image_2"
+    calibrations = root / "training" / "calib"
+    said = predict(
+        checkpoint, images, "--camera", calibrations, "--min-score", 0, "--kitti", "-o", tmp_path
+    )
+    answers = json.loads((tmp_path / "predictions.json").read_text())
+    assert list(answers) == [str(images / f"{name}.png") for name in FRAMES]
+    count = sum(map(len, answers.values()))
+    assert f"{count} boxes in 3 frames: {tmp_path / 'predictions.json'}" in said
+    for name in FRAMES:
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+        assert (tmp_path / "kitti" / f"{name}.txt").exists()
+
+
+def test_a_video_with_a_lens(checkpoint: Path, tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.avi", 10)
+    out, lens = tmp_path / "out", ["--distortion", "0.3,0.1,0,0,0.01"]
+    predict(checkpoint, clip, *ANY, *lens, "--every", 4, "-o", out)
+    names = ["clip_000000", "clip_000004", "clip_000008"]
+    bent = json.loads((out / "predictions.json").read_text())
+    assert list(bent) == names
+    assert (out / "clip.mp4").exists()
+    predict(checkpoint, clip, *ANY, "--every", 4, "-o", out, "--no-pictures")
+    assert json.loads((out / "predictions.json").read_text()) != bent
+    fisheye = ["--fisheye", "0.3,0.1,0,0"]
+    predict(checkpoint, clip, *ANY, *fisheye, "--every", 4, "-o", out, "--no-pictures")
+    assert list(json.loads((out / "predictions.json").read_text())) == names
+
+
+def test_a_data_set_with_its_own_cameras(checkpoint: Path, tmp_path: Path) -> None:
+    predict(checkpoint, "--data", "data.val_split=test", "--kitti", "-o", tmp_path / "test")
+    written = {path.name for path in (tmp_path / "test").rglob("*") if path.is_file()}
+    assert written == {"predictions.json", "000000.txt"}
+    predict(checkpoint, "--data", "--pictures", "--flip", "-o", tmp_path / "val")
+    written = {path.name for path in (tmp_path / "val").rglob("*")}
+    assert written == {"predictions.json", "000002.png"}
+
+
+def test_weak_boxes_of_files_are_left_out_and_those_of_a_data_set_are_kept(
+    root: Path, tmp_path: Path
+) -> None:
+    """Scores of a network that has learnt nothing are near 0.005."""
+    unsure = write_checkpoint(root, tmp_path / "unsure", is_sure=False)
+
+    def count(*arguments: object) -> int:
+        predict(unsure, *arguments, "--no-pictures", "-o", tmp_path / "out")
+        answers = json.loads((tmp_path / "out" / "predictions.json").read_text())
+        return sum(map(len, answers.values()))
+
+    files = (root / "training" / "image_2" / "000002.png", "--camera", root / "training" / "calib")
+    assert count("--data", "evaluation.min_score=0.001") == count(*files, "--min-score", 0.001) > 0
+    assert count(*files) == count("--data", "--min-score", 0.2) == 0
 
 
 @pytest.mark.parametrize(
-    ("camera", "said"),
+    ("arguments", "said"),
     [
-        (np.eye(2), "must be a finite 3x3 or 3x4 matrix"),
-        (np.full((3, 3), np.nan), "must be a finite 3x3 or 3x4 matrix"),
-        (np.diag([-700.0, 700.0, 1.0]), "focal lengths must be above 0"),
+        ([], "nothing to look at: name images, folders or videos, or give --data"),
+        (["a.png"], "--camera is missing: FX,FY,CX,CY, a calibration file or a folder"),
+        (["no.png", *ANY], "no.png: no such image, video or folder"),
+        (["a.png", "--camera", "700,600"], "--camera=700,600: neither FX,FY,CX,CY nor"),
+        (["a.png", "--camera", "0,80,47,31"], "--camera=0,80,47,31 [[0.0, "),
+        (["a.png", "--camera", "0,80,47,31"], "focal lengths must be above 0"),
+        (["a.png", "--camera", "nan,80,47,31"], "must be a finite 3x3 or 3x4 matrix"),
+        (["a.png", "--camera", "inf,80,47,31"], "must be a finite 3x3 or 3x4 matrix"),
+        (["a.png", "--camera", "p3.txt"], "p3.txt: no P2, the projection of the left"),
+        (["a.png", "--camera", "empty"], "empty/a.txt: cannot be read"),
+        (["a.png", *ANY, "--distortion", "1,2,3"], "--distortion=1,2,3: 3 distortion coeff"),
+        (["a.png", *ANY, "--distortion", "1,2,x,4"], "--distortion=1,2,x,4: could not convert"),
+        (["a.png", *ANY, "--distortion", "1,2,nan,4"], "a coefficient is not finite"),
+        (["a.png", *ANY, "--fisheye", "1,2,3,4,5"], "a fisheye lens has 4"),
+        (["a.png", *ANY, "--fisheye", "0,0,0,0", "--distortion", "0,0,0,0"], "has one of them"),
+        (
+            ["a.png", "--camera", "lens.yaml", "--distortion", "0,0,0,0.1"],
+            "--distortion: lens.yaml describes the lens already",
+        ),
+        (["a.png", *ANY, "--camera-height", "nan"], "--camera-height=nan: must be above 0"),
+        (["empty", *ANY], "empty: holds no PNG or JPEG image"),
+        (["clip.mp4", *ANY], "clip.mp4: not a readable video"),
+        (["a.png", "a.png", *ANY], "two are named a"),
+        (["data.root=/x", *ANY], "data.root=/x: no such file; a change to the config goes with"),
+        (["a.png", *ANY, "--nuscenes"], "--nuscenes: a submission is made of a nuScenes data set"),
+        (["--data", *ANY], "--camera: with --data, frames and cameras are the data set's"),
+        (["--data", "--every", "2"], "--every: with --data, frames and cameras are"),
+        (["--data", "photos"], "override 'photos': must be PATH=VALUE"),
+        (["--data", "data.rot=x"], "unknown key data.rot"),
+        (["--data", "data.val_split=odd"], "split odd: neither"),
+        (["--data", "--nuscenes"], "--nuscenes: a submission is made of a nuScenes data set"),
+        (["broken.png", *ANY], "broken.png: image is cut short or empty"),
+        (["text.png", *ANY], "text.png: not a readable image"),
+        (["a.png", *ANY, "-o", "text.png"], "cannot write text.png: File exists"),
     ],
 )
-def test_a_camera_that_is_none_is_refused(run: Path, camera: np.ndarray, said: str) -> None:
-    detector = mono3d.Detector.load(run)
-    with pytest.raises(DataError, match=said):
-        detector.predict(np.zeros((100, 300, 3), np.uint8), camera)
-    with pytest.raises(DataError, match="an image is uint8"):
-        detector.predict(np.zeros((100, 300), np.uint8), CAMERA)
-
-
-def test_the_command_writes_boxes_pictures_and_kitti_results(
-    root: Path, run: Path, tmp_path: Path
-) -> None:
-    images = root / "training" / "image_2"
-    calibrations = root / "training" / "calib"
-    arguments = ["--camera", str(calibrations), "--min-score", "0", "--kitti", "-o", str(tmp_path)]
-    result = CliRunner().invoke(app, ["predict", str(run), str(images), *arguments])
-    assert result.exit_code == 0, result.output
-    answers = json.loads((tmp_path / "predictions.json").read_text())
-    assert list(answers) == [str(images / f"{name}.png") for name in FRAMES]
-    box = answers[str(images / "000000.png")][0]
-    assert set(box) == {"class", "score", "center_xyz_m", "dims_hwl_m", "rotation_y_rad"}
-    for name in FRAMES:
-        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
-        for line in (tmp_path / "kitti" / f"{name}.txt").read_text().splitlines():
-            assert len(line.split()) == 16
-
-
-@pytest.mark.services
-def test_images_and_calibrations_may_lie_in_a_store(
-    root: Path,
-    run: Path,
-    stack_environ: dict[str, str],
+def test_a_users_error_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    said: str,
+    checkpoint: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    upload_directory(root / "training", "s3://mono3d/predict")
-    images, calibrations = "s3://mono3d/predict/image_2", "s3://mono3d/predict/calib"
-    files = _files([images])
-    assert [str(file) for file in files] == [f"{images}/{name}.png" for name in FRAMES]
-    assert [str(file) for file in _files([f"{images}/000001.png"])] == [f"{images}/000001.png"]
-    cameras = _cameras(calibrations, files)
-    assert [camera[0, 3] for camera in cameras] == [44.86] * 3
-    assert np.array_equal(_cameras(f"{calibrations}/000000.txt", files), cameras)
-    detector = mono3d.Detector.load(run)
-    remote = detector.predict(f"{images}/000000.png", cameras[0])
-    local = detector.predict(root / "training" / "image_2" / "000000.png", cameras[0])
-    assert torch.equal(remote.boxes.centers, local.boxes.centers)
-
-
-def test_result_lines_say_what_labels_say() -> None:
-    truth = make_boxes([[-6.0, 1.0, 20.0], [3.0, 1.2, 30.0], [0.0, 1.0, -5.0]], labels=[0, 1, 0])
-    projection = torch.nn.functional.pad(torch.from_numpy(CAMERA).float(), (0, 1))
-    lines = result_lines(perfect_detections(truth), projection, IMAGE_SIZE, ("Car", "Van"))
-    assert [line.split()[0] for line in lines] == ["Car", "Van"]  # nothing behind the camera
-    values = [float(word) for word in lines[0].split()[1:]]
-    assert values[:2] == [-1, -1]
-    assert values[7:10] == [1.5, 2.0, 4.0]
-    assert values[10:13] == [-6.0, 1.75, 20.0]  # the middle of the bottom
-    assert values[14] == 1.0
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("a.png", np.zeros((64, 96, 3), np.uint8))
+    Path("broken.png").write_bytes(Path("a.png").read_bytes()[:60])
+    Path("text.png").write_bytes(b"no image IEND")
+    Path("clip.mp4").write_text("no video")
+    Path("p3.txt").write_text(CALIBRATION.replace("P2", "P3"))
+    Path("lens.yaml").write_text(YAML + "distortion_coefficients: {data: [0.1, 0, 0, 0, 0]}\n")
+    Path("empty").mkdir()
+    monkeypatch.setattr(sys, "argv", ["mono3d", "predict", str(checkpoint), *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2
+    (line,) = [text for text in capfd.readouterr().err.splitlines() if text]
+    assert line.startswith("mono3d: ")
+    assert said in line
 
 
 def test_cameras_are_numbers_files_or_folders(tmp_path: Path) -> None:
-    (numbers,) = _cameras("700,701,600,180", [Path("a.png")])
-    assert numbers.tolist() == [[700, 0, 600], [0, 701, 180], [0, 0, 1]]
+    camera = cameras("700,701,600,180", None)(Path("a.png"))
+    assert camera.projection.tolist() == [[700, 0, 600, 0], [0, 701, 180, 0], [0, 0, 1, 0]]
     (tmp_path / "a.txt").write_text(CALIBRATION)
-    both = _cameras(str(tmp_path / "a.txt"), [Path("x.png"), Path("y.png")])
-    assert [camera[0, 0] for camera in both] == [721.5, 721.5]
-    (own,) = _cameras(str(tmp_path), [Path("x/a.png")])
-    assert own[0, 3] == 44.86
-    with pytest.raises(DataError, match=r"b\.txt: cannot be read"):
-        _cameras(str(tmp_path), [Path("b.png")])
-    with pytest.raises(ConfigError, match="--camera=700,600: neither FX,FY,CX,CY nor"):
-        _cameras("700,600", [Path("a.png")])
+    (tmp_path / "b.yaml").write_text(YAML)
+    assert cameras(str(tmp_path / "a.txt"), None)(Path("x.png")).projection[0, 0] == 721.5
+    lens = Distortion((0.1, 0.0, 0.0, 0.0))
+    of_folder = cameras(str(tmp_path), lens)
+    assert of_folder(Path("x/a.png")).projection[0, 3] == 44.86
+    assert of_folder(Path("b.avi")).projection[0, 0] == 80
+    assert of_folder(Path("b.avi")).distortion == lens
+    with pytest.raises(DataError, match=r"c\.txt: cannot be read"):
+        of_folder(Path("c.png"))
+    with pytest.raises(ConfigError, match="--camera=700,x,600,180: neither FX,FY,CX,CY nor"):
+        cameras("700,x,600,180", None)
 
 
-def test_images_are_files_or_folders_with_names_of_their_own(tmp_path: Path) -> None:
-    for name in ("a.png", "b.JPG", "c.txt"):
-        (tmp_path / name).touch()
-    assert [path.name for path in _files([str(tmp_path)])] == ["a.png", "b.JPG"]
-    with pytest.raises(ConfigError, match="two are named a"):
-        _files([str(tmp_path), str(tmp_path / "a.png")])
-    with pytest.raises(DataError, match="no such image or folder"):
-        _files([str(tmp_path / "z.png")])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no PNG or JPEG"):
-        _files([str(tmp_path / "empty")])
+@pytest.mark.slow
+def test_a_killed_process_goes_on_where_it_was(checkpoint: Path, tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.avi", 50)
+    command = [sys.executable, "-m", "mono3d.cli.main", "predict", str(checkpoint)]
+    command += [str(clip), *ANY]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    subprocess.run([*command, "-o", str(whole)], check=True, env=environment)
+    log = out / "predictions.part.jsonl"
+    with subprocess.Popen([*command, "-o", str(out)], env=environment) as process:
+        while not log.exists() or log.read_bytes().count(b"\n") < 10:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    assert not (out / "predictions.json").exists()
+    assert 10 <= log.read_bytes().count(b"\n") < 50
+    subprocess.run([*command, "-o", str(out)], check=True, env=environment)
+    assert {path.name for path in out.iterdir()} >= {"predictions.json", "clip.mp4"}
+    assert not log.exists()
+    wanted = json.loads((whole / "predictions.json").read_text())
+    found = json.loads((out / "predictions.json").read_text())
+    assert list(found) == list(wanted)
+    for name, boxes in wanted.items():
+        assert [box["class"] for box in found[name]] == [box["class"] for box in boxes]

@@ -5,15 +5,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mono3d.data.kitti_format import (
     read_calibration,
     read_labels,
     read_velodyne,
+    result_lines,
     visibility_of,
 )
 from mono3d.errors import DataError
-from tests.support.kitti_folder import CALIBRATION, CAR, DONT_CARE, P2, PEDESTRIAN, R0, TR
+from tests.support.boxes import make_boxes
+from tests.support.detections import perfect_detections
+from tests.support.kitti_folder import (
+    CALIBRATION,
+    CAR,
+    DONT_CARE,
+    IMAGE_SIZE,
+    P2,
+    PEDESTRIAN,
+    R0,
+    TR,
+)
 
 
 def written(tmp_path: Path, content: str) -> Path:
@@ -139,3 +152,15 @@ def test_every_real_label_and_calibration_is_read(real_data: Path, tmp_path: Pat
     calibrations = [read_calibration(path) for path in tmp_path.rglob("calib*/*.txt")]
     assert len(calibrations) == 3741
     assert all(found.cam_from_velo is not None for found in calibrations)
+
+
+def test_result_lines_say_what_labels_say() -> None:
+    truth = make_boxes([[-6.0, 1.0, 20.0], [3.0, 1.2, 30.0], [0.0, 1.0, -5.0]], labels=[0, 1, 0])
+    projection = torch.tensor([[721.5, 0, 609.5, 0], [0, 721.5, 172.9, 0], [0, 0, 1, 0]])
+    lines = result_lines(perfect_detections(truth), projection, IMAGE_SIZE, ("Car", "Van"))
+    assert [line.split()[0] for line in lines] == ["Car", "Van"]  # nothing behind the camera
+    values = [float(word) for word in lines[0].split()[1:]]
+    assert values[:2] == [-1, -1]
+    assert values[7:10] == [1.5, 2.0, 4.0]
+    assert values[10:13] == [-6.0, 1.75, 20.0]  # the middle of the bottom
+    assert values[14] == 1.0

@@ -15,6 +15,7 @@ from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import BatchLoader
 from mono3d.structures import Batch
 from mono3d.training.assembly import build_loader, build_plan, build_step_rule
+from mono3d.training.checkpoint import save_checkpoint
 from mono3d.training.optimiser_state import optimiser_tensors
 from mono3d.training.parts import Place, RunParts, build_state, run_facts
 from mono3d.training.state import TrainState
@@ -82,6 +83,15 @@ def tiny_parts(config: RunConfig, place: Place) -> RunParts:
         facts=run_facts(config, {"train": dataset}),
         frames_per_step=rule.effective_batch,
     )
+
+
+def save_untrained(config: RunConfig, folder: Path, *, is_sure: bool = False) -> Path:
+    """A checkpoint of a network that has learnt nothing; a sure one's scores are near a half."""
+    state = tiny_parts(config, Place()).state
+    if is_sure:
+        state.ema.values["class_branches.conv.bias"].zero_()
+    save_checkpoint(state, folder, facts=run_facts(config, {}), metrics={})
+    return folder
 
 
 def no_evaluation(state: TrainState) -> dict[str, float]:
