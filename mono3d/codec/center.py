@@ -7,12 +7,11 @@ auxiliary keypoints. Ours: the 2D box is the hull of the projected cuboid, clipp
 sizes are learnt as logarithms, and of two objects in one cell the nearer one has it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.nn.functional import pad
 
 from mono3d.codec.depth import LogDepthCodec
 from mono3d.codec.heading import BinHeading
@@ -66,7 +65,6 @@ class CenterCodec(PointCodec):
         stride: int,
         depth: LogDepthCodec,
         mean_dims_hwl: Float[Tensor, "classes 3"],
-        max_objects: int,
         min_points: int = 1,
         position: PositionConfidence | None = None,
     ) -> None:
@@ -76,7 +74,6 @@ class CenterCodec(PointCodec):
             stride: Of the heat map, pixels.
             depth: The depth code.
             mean_dims_hwl: Mean size of each class, metres.
-            max_objects: Capacity of one image.
             min_points: Objects known to hold fewer LiDAR points are not learnt.
             position: What scores say of a box's position; None leaves that out.
         """
@@ -88,45 +85,38 @@ class CenterCodec(PointCodec):
             min_points=min_points,
             position=position,
         )
-        self.max_objects = max_objects
         self._stride = stride
         self._num_classes = len(mean_dims_hwl)
 
     def positives(
-        self, boxes: Boxes3D, projection: Float[Tensor, "3 4"], image_size: tuple[int, int]
+        self, boxes: Boxes3D, projection: Float[Tensor, "*n 3 4"], image_size: tuple[int, int]
     ) -> Positives:
-        """One cell an object, the nearest object first; fields have shape [max_objects]."""
+        """One cell an object, the nearest object first; fields have shape [*n k]."""
         found = self.read_points(boxes, projection, image_size)
-        is_same = found.index[:, None] == found.index
-        has_nearer = (is_same & found.valid).tril(-1).any(-1)
-        valid = found.valid & ~has_nearer
-        return Positives(
-            index=found.index * valid,
-            slot=found.slot * valid,
-            weight=found.weight * valid,
-            box_px=found.box_px * valid[:, None],
-            valid=valid,
-        )
+        is_same = found.index[..., :, None] == found.index[..., None, :]
+        has_nearer = (is_same & found.valid[..., None, :]).tril(-1).any(-1)
+        return _without_rest(replace(found, valid=found.valid & ~has_nearer))
 
     def read_points(
-        self, boxes: Boxes3D, projection: Float[Tensor, "3 4"], image_size: tuple[int, int]
+        self, boxes: Boxes3D, projection: Float[Tensor, "*n 3 4"], image_size: tuple[int, int]
     ) -> Positives:
         """The cell of each object in the image, also where a nearer one has it."""
-        slot = self.learnt(boxes)
-        slot = slot[boxes.centers[slot, 2].argsort()]
-        corners = corners_cam(boxes.centers[slot], boxes.dims_hwl[slot], boxes.yaw[slot])
+        corners = corners_cam(boxes.centers, boxes.dims_hwl, boxes.yaw)
+        projection = projection[..., None, :, :]
         box_px, is_inside = hull_2d(corners, projection, image_size)
-        slot, box_px = slot[is_inside], box_px[is_inside]
-        peaks_px = _pulled_inside(project(boxes.centers[slot], projection), box_px, image_size)
+        peaks_px = _pulled_inside(project(boxes.centers, projection), box_px, image_size)
         cells = self._nearest_cells(peaks_px, image_size)
+        valid = self.is_learnt(boxes) & is_inside
+        nearest = torch.where(valid, boxes.centers[..., 2], torch.inf).argsort(dim=-1, stable=True)
         index = cells[..., 1] * level_size(image_size, self._stride)[1] + cells[..., 0]
-        free = self.max_objects - len(slot)
-        return Positives(
-            index=pad(index, (0, free)),
-            slot=pad(slot, (0, free)),
-            weight=pad(torch.ones(len(slot)), (0, free)),
-            box_px=pad(box_px, (0, 0, 0, free)),
-            valid=pad(torch.ones(len(slot), dtype=torch.bool), (0, free)),
+        return _without_rest(
+            Positives(
+                index=index.gather(-1, nearest),
+                slot=nearest,
+                weight=torch.ones(nearest.shape),
+                box_px=box_px.gather(-2, nearest[..., None].expand(box_px.shape)),
+                valid=valid.gather(-1, nearest),
+            )
         )
 
     def image_targets(self, batch: Batch, targets: BoxTargets) -> ImageTargets:
@@ -199,11 +189,23 @@ class CenterCodec(PointCodec):
         return torch.stack([column.clamp(0, columns - 1), row.clamp(0, rows - 1)], dim=-1)
 
 
+def _without_rest(positives: Positives) -> Positives:
+    """Zeros where nothing is learnt."""
+    valid = positives.valid
+    return Positives(
+        index=positives.index * valid,
+        slot=positives.slot * valid,
+        weight=positives.weight * valid,
+        box_px=positives.box_px * valid[..., None],
+        valid=valid,
+    )
+
+
 def _pulled_inside(
-    centers_px: Float[Tensor, "n 2"], boxes_px: Float[Tensor, "n 4"], image_size: tuple[int, int]
-) -> Float[Tensor, "n 2"]:
+    centers_px: Float[Tensor, "*n 2"], boxes_px: Float[Tensor, "*n 4"], image_size: tuple[int, int]
+) -> Float[Tensor, "*n 2"]:
     """Centres; those outside the image go toward the middle of their 2D box until they are in."""
-    start = (boxes_px[:, :2] + boxes_px[:, 2:]) / 2
+    start = (boxes_px[..., :2] + boxes_px[..., 2:]) / 2
     way = centers_px - start
     last = centers_px.new_tensor([image_size[1] - 1, image_size[0] - 1])
     room = torch.where(way > 0, last - start, -start) / way

@@ -8,7 +8,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -28,8 +27,6 @@ MAX_LOG_DIMS = 3.0
 _LEAST_CONFIDENCE = 1e-4
 """However unsure a network is: its class probabilities still order the scores."""
 _BOX_RESPONSES = ("offset", "depth_m", "log_dims", "velocity", "attribute")
-points_of_size = lru_cache(maxsize=8)(make_points)
-"""For the loader, which meets few sizes many times; under tracing, caches would leak."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,13 +126,19 @@ class PointCodec(ABC):
 
     @abstractmethod
     def positives(
-        self, boxes: Boxes3D, projection: Float[Tensor, "3 4"], image_size: tuple[int, int]
+        self, boxes: Boxes3D, projection: Float[Tensor, "*n 3 4"], image_size: tuple[int, int]
     ) -> Positives:
-        """Where one image (height, width) teaches its objects; fields have shape [p]."""
+        """Where images teach their objects; fields have shape [*n p].
+
+        Args:
+            boxes: Leading shape [*n k].
+            projection: Of each image's camera.
+            image_size: Height and width of all images.
+        """
 
     @abstractmethod
     def read_points(
-        self, boxes: Boxes3D, projection: Float[Tensor, "3 4"], image_size: tuple[int, int]
+        self, boxes: Boxes3D, projection: Float[Tensor, "*n 3 4"], image_size: tuple[int, int]
     ) -> Positives:
         """What evaluation has in place of positives, for `depth_at_centers`."""
 
@@ -149,10 +152,10 @@ class PointCodec(ABC):
         """Points of images [..., h, w], on their device."""
         return make_points((images.shape[-2], images.shape[-1]), self.strides, images.device)
 
-    def learnt(self, boxes: Boxes3D) -> Int64[Tensor, " k"]:
-        """Slots of the objects that are in front of the camera and not known to be unseen."""
+    def is_learnt(self, boxes: Boxes3D) -> Bool[Tensor, "*n k"]:
+        """Which objects are in front of the camera and not known to be unseen."""
         seen = (boxes.num_points < 0) | (boxes.num_points >= self._min_points)
-        return (boxes.valid & seen & (boxes.centers[:, 2] > MIN_DEPTH_M)).nonzero()[:, 0]
+        return boxes.valid & seen & (boxes.centers[..., 2] > MIN_DEPTH_M)
 
     def targets(self, batch: Batch) -> BoxTargets:
         """Regression targets at the positives of a batch, on the batch's device."""

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from mono3d.data.images import channels_first, channels_last
 from mono3d.geometry.angles import wrap
 from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.camera import affine_projection, mirrored_camera
@@ -33,6 +34,8 @@ class Window:
 
 
 _WHOLE = Window()
+_MIRROR_X = torch.tensor([-1.0, 1, 1])
+_MIRROR_Y = torch.tensor([1.0, -1, 1, 1])
 
 
 def fit_to_size(frame: Frame, image_size: tuple[int, int], window: Window = _WHOLE) -> Frame:
@@ -55,7 +58,7 @@ def fit_to_size(frame: Frame, image_size: tuple[int, int], window: Window = _WHO
     top = max(resized_height - wanted_height, 0)
     left = round((resized_width - wanted_width) * window.place)
     resized = (resized_height, resized_width)
-    images = torch.stack([_fit(image, image_size, resized, left) for image in frame.images])
+    images = [_fit(pixels, image_size, resized, left) for pixels in channels_last(frame.images)]
     # Pixel centres: u' + 0.5 = scale * (u + 0.5).
     across, down = resized_width / width, resized_height / height
     affine = torch.tensor(
@@ -67,7 +70,7 @@ def fit_to_size(frame: Frame, image_size: tuple[int, int], window: Window = _WHO
     if boxes_cam is not None and (top > 0 or resized_width > wanted_width):
         cameras = zip(boxes_cam, projection, strict=True)
         boxes_cam = tuple(_in_view(boxes, camera, image_size) for boxes, camera in cameras)
-    return replace(frame, images=images, projection=projection, boxes_cam=boxes_cam)
+    return replace(frame, images=channels_first(images), projection=projection, boxes_cam=boxes_cam)
 
 
 def _in_view(boxes: Boxes3D, projection: Tensor, image_size: tuple[int, int]) -> Boxes3D:
@@ -76,15 +79,14 @@ def _in_view(boxes: Boxes3D, projection: Tensor, image_size: tuple[int, int]) ->
 
 
 def _fit(
-    image: UInt8[Tensor, "3 h w"], size: tuple[int, int], resized: tuple[int, int], left: int
-) -> Tensor:
-    array = image.permute(1, 2, 0).numpy()
-    if array.shape[:2] != resized:
-        array = cv2.resize(array, resized[::-1], interpolation=cv2.INTER_AREA)
-    array = array[-size[0] :, left : left + size[1]]
-    if len(array) < size[0]:
-        array = np.pad(array, ((0, size[0] - len(array)), (0, 0), (0, 0)))
-    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
+    pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], resized: tuple[int, int], left: int
+) -> UInt8[np.ndarray, "hf wf 3"]:
+    if pixels.shape[:2] != resized:
+        pixels = cv2.resize(pixels, resized[::-1], interpolation=cv2.INTER_AREA)
+    pixels = pixels[-size[0] :, left : left + size[1]]
+    if len(pixels) < size[0]:
+        pixels = np.pad(pixels, ((0, size[0] - len(pixels)), (0, 0), (0, 0)))
+    return pixels
 
 
 def flip(frame: Frame) -> Frame:
@@ -94,32 +96,30 @@ def flip(frame: Frame) -> Frame:
     )
     return replace(
         frame,
-        images=frame.images.flip(-1),
+        images=channels_first([cv2.flip(pixels, 1) for pixels in channels_last(frame.images)]),
         projection=projection,
         bev_from_cam=bev_from_cam,
         boxes_cam=None if frame.boxes_cam is None else tuple(map(_mirror_cam, frame.boxes_cam)),
         boxes_bev=None if frame.boxes_bev is None else _mirror_bev(frame.boxes_bev),
-        points=None
-        if frame.points is None
-        else frame.points * frame.points.new_tensor([1, -1, 1, 1]),
+        points=None if frame.points is None else frame.points * _MIRROR_Y,
     )
 
 
 def _mirror_cam(boxes: Boxes3D) -> Boxes3D:
     return replace(
         boxes,
-        centers=boxes.centers * boxes.centers.new_tensor([-1, 1, 1]),
+        centers=boxes.centers * _MIRROR_X,
         yaw=wrap(torch.pi - boxes.yaw),
-        velocity=boxes.velocity * boxes.velocity.new_tensor([-1, 1]),
+        velocity=boxes.velocity * _MIRROR_X[:2],
     )
 
 
 def _mirror_bev(boxes: Boxes3D) -> Boxes3D:
     return replace(
         boxes,
-        centers=boxes.centers * boxes.centers.new_tensor([1, -1, 1]),
+        centers=boxes.centers * _MIRROR_Y[:3],
         yaw=wrap(-boxes.yaw),
-        velocity=boxes.velocity * boxes.velocity.new_tensor([1, -1]),
+        velocity=boxes.velocity * _MIRROR_Y[:2],
     )
 
 
@@ -129,7 +129,8 @@ def jitter_colour(frame: Frame, jitter: ColourJitter, generator: torch.Generator
     levels = np.arange(256, dtype=np.float32)
     table = (levels - 128) * (1 + jitter.contrast * stretch) + 128 + 255 * jitter.brightness * shift
     lookup = table.clip(0, 255).astype(np.uint8)
-    return replace(frame, images=torch.from_numpy(lookup[frame.images.numpy()]))
+    images = [cv2.LUT(pixels, lookup) for pixels in channels_last(frame.images)]
+    return replace(frame, images=channels_first(images))
 
 
 @dataclass(frozen=True, kw_only=True)

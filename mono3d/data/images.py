@@ -1,8 +1,12 @@
-"""Image files, read whole or refused."""
+"""Image files, read whole or refused; pixels as files have them, channels together."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import UInt8
+from torch import Tensor
 
 from mono3d.data.files import DataPath, read_bytes
 from mono3d.errors import DataError
@@ -31,3 +35,15 @@ def read_image(path: DataPath) -> UInt8[np.ndarray, "h w 3"]:
     if image is None:
         raise DataError(f"{path}: not a readable image ({len(content)} bytes)")
     return np.asarray(image, dtype=np.uint8)
+
+
+def channels_first(images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[Tensor, "v 3 h w"]:
+    """Images of one frame, of one size, as a view: their pixels stay where they are."""
+    pixels = images[0][None] if len(images) == 1 else np.stack(images)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def channels_last(images: UInt8[Tensor, "v 3 h w"]) -> UInt8[np.ndarray, "v h w 3"]:
+    """The inverse of `channels_first`, a view too."""
+    pixels: np.ndarray = images.permute(0, 2, 3, 1).numpy()
+    return pixels

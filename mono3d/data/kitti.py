@@ -18,7 +18,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from mono3d.data.files import DataPath, list_ahead, list_names, read_each, read_text
-from mono3d.data.images import read_image
+from mono3d.data.images import channels_first, read_image
 from mono3d.data.kitti_format import (
     KittiLabels,
     read_calibration,
@@ -158,7 +158,7 @@ class KittiDataset:
         return Frame(
             frame_id=name,
             camera_names=(CAMERA,),
-            images=torch.from_numpy(image).permute(2, 0, 1)[None],
+            images=channels_first([image]),
             projection=self._projection(index)[None],
             bev_from_cam=pose[None],
             boxes_cam=boxes_cam,

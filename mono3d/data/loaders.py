@@ -5,13 +5,13 @@ All randomness is a function of (seed, epoch, index): a resumed run sees what it
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset
 
 from mono3d.codec.points import level_size
@@ -22,9 +22,8 @@ from mono3d.errors import DataError, Mono3dError
 from mono3d.geometry.camera import affine_projection
 from mono3d.structures import Batch, Boxes3D, Frame, Positives, map_tensors
 
-EncodePositives = Callable[[Boxes3D, Float[Tensor, "3 4"], tuple[int, int]], Positives]
-"""Boxes of one camera, its projection, and the height and width of its image → positives."""
-T = TypeVar("T", Boxes3D, Positives)
+EncodePositives = Callable[[Boxes3D, Float[Tensor, "b v 3 4"], tuple[int, int]], Positives]
+"""Boxes [b v k] of a batch, its projections, and its images' height and width → positives."""
 Item = TypeVar("Item")
 
 
@@ -58,13 +57,12 @@ class PreparedFrame:
     """One frame, ready to be stacked."""
 
     frame: Frame
-    positives: tuple[Positives, ...]
     depth_input: Float[Tensor, "v 1 h w"] | None
     depth_targets: Float[Tensor, "v hf wf"] | None
 
 
 def prepare(frame: Frame, how: Preparation, generator: torch.Generator) -> PreparedFrame:
-    """Augment, bring to size, encode: the whole work of a loader process on one frame.
+    """Augment, bring to size, project LiDAR: the work of a loader process on one frame.
 
     Raises:
         DataError: Depth is wanted, but the frame has no LiDAR points.
@@ -80,13 +78,9 @@ def prepare(frame: Frame, how: Preparation, generator: torch.Generator) -> Prepa
             boxes_cam=tuple(_nearest(boxes, how.max_objects) for boxes in frame.boxes_cam),
             boxes_bev=_nearest(frame.boxes_bev, how.max_objects),
         )
-    cameras = zip(_boxes_of_cameras(frame), frame.projection, strict=True)
     stride = how.depth_target_stride
     return PreparedFrame(
         frame=frame,
-        positives=tuple(
-            how.encode(boxes, projection, how.image_size) for boxes, projection in cameras
-        ),
         depth_input=_depth_maps(frame, how.image_size, 1)[:, None]
         if how.with_depth_input
         else None,
@@ -123,7 +117,7 @@ class PreparedDataset(Dataset[PreparedFrame]):
     def __init__(self, dataset: FrameDataset, preparation: Preparation, seed: int) -> None:
         """Wrap a data set."""
         self._dataset = dataset
-        self._preparation = preparation
+        self.preparation = preparation
         self._seed = seed
 
     def __getitem__(self, key: tuple[int, int]) -> PreparedFrame:
@@ -131,7 +125,7 @@ class PreparedDataset(Dataset[PreparedFrame]):
         epoch, index = key
         words = np.random.SeedSequence([self._seed, epoch, index]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(words[0]))
-        return prepare(self._dataset[index], self._preparation.in_epoch(epoch), generator)
+        return prepare(self._dataset[index], self.preparation.in_epoch(epoch), generator)
 
 
 class BatchLoader:
@@ -149,7 +143,6 @@ class BatchLoader:
         self._prepared = PreparedDataset(dataset, preparation, sampling.seed)
         self._sampling = sampling
         self._num_workers = num_workers
-        self._max_objects = preparation.max_objects
 
     @property
     def batches_per_epoch(self) -> int:
@@ -159,7 +152,7 @@ class BatchLoader:
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         """Batches of an epoch, from one in its middle on."""
         keys = self._sampling.batches(epoch, first_batch)
-        return _load(self._prepared, keys, self._num_workers, self._max_objects)
+        return _load(self._prepared, keys, self._num_workers)
 
 
 def evaluation_batches(
@@ -175,7 +168,7 @@ def evaluation_batches(
         [(0, i) for i in indices[s : s + batch_size]] for s in range(0, len(indices), batch_size)
     ]
     prepared = PreparedDataset(dataset, preparation, seed=0)
-    return _load(prepared, keys, num_workers, preparation.max_objects)
+    return _load(prepared, keys, num_workers)
 
 
 def read_frames(
@@ -193,13 +186,13 @@ def read_frames(
 
 
 def _load(
-    prepared: PreparedDataset, keys: list[list[tuple[int, int]]], num_workers: int, max_objects: int
+    prepared: PreparedDataset, keys: list[list[tuple[int, int]]], num_workers: int
 ) -> Iterator[Batch]:
     return _through(
         DataLoader(
             prepared,
             batch_sampler=keys,
-            collate_fn=_Collate(max_objects),
+            collate_fn=partial(collate, how=prepared.preparation),
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
         )
@@ -225,23 +218,15 @@ def _own_line(error: Mono3dError) -> str:
     return line.strip() if before else str(error)
 
 
-@dataclass(frozen=True)
-class _Collate:
-    max_objects: int
-
-    def __call__(self, prepared: Sequence[PreparedFrame]) -> Batch:
-        return collate(prepared, self.max_objects)
-
-
-def collate(prepared: Sequence[PreparedFrame], max_objects: int) -> Batch:
-    """Stack prepared frames.
+def collate(prepared: Sequence[PreparedFrame], how: Preparation) -> Batch:
+    """Stack prepared frames and encode their boxes.
 
     Boxes are padded to `max_objects`, points joined with offsets; points and depth inputs are in
     the batch where all its frames have them.
 
     Args:
-        prepared: Of one image size and number of cameras, at most `max_objects` boxes each.
-        max_objects: Slots.
+        prepared: Of one image size and number of cameras.
+        how: They were prepared.
     """
     frames = [item.frame for item in prepared]
     has_points = all(frame.points is not None for frame in frames)
@@ -249,38 +234,43 @@ def collate(prepared: Sequence[PreparedFrame], max_objects: int) -> Batch:
     inputs = [item.depth_input for item in prepared if item.depth_input is not None]
     targets = [item.depth_targets for item in prepared if item.depth_targets is not None]
     sizes = torch.tensor([0, *(len(p) for p in points)])
+    # Pixels stay interleaved, as files have them and as convolutions want them.
+    pixels = torch.stack([frame.images.permute(0, 2, 3, 1) for frame in frames])
+    projection = torch.stack([frame.projection for frame in frames])
+    boxes_of_cameras = [boxes for frame in frames for boxes in _boxes_of_cameras(frame)]
+    boxes_cam = map_tensors(
+        _padded(boxes_of_cameras, how.max_objects), lambda t: t.unflatten(0, projection.shape[:2])
+    )
     return Batch(
         frame_ids=tuple(frame.frame_id for frame in frames),
-        images=torch.stack([frame.images for frame in frames]),
-        projection=torch.stack([frame.projection for frame in frames]),
+        images=pixels.permute(0, 1, 4, 2, 3),
+        projection=projection,
         bev_from_cam=torch.stack([frame.bev_from_cam for frame in frames]),
         points=torch.cat(points) if has_points else None,
         point_offsets=sizes.cumsum(0) if has_points else None,
         depth_input=torch.stack(inputs) if len(inputs) == len(frames) else None,
         depth_targets=torch.stack(targets) if len(targets) == len(frames) else None,
         has_labels=torch.tensor([frame.boxes_bev is not None for frame in frames]),
-        boxes_cam=_stack([_stack_cameras(frame, max_objects) for frame in frames]),
-        boxes_bev=_stack([_padded(_boxes_of_moment(frame), max_objects) for frame in frames]),
-        positives=_stack([_stack(list(item.positives)) for item in prepared]),
+        boxes_cam=boxes_cam,
+        boxes_bev=_padded([_boxes_of_moment(frame) for frame in frames], how.max_objects),
+        positives=how.encode(boxes_cam, projection, (pixels.shape[2], pixels.shape[3])),
     )
-
-
-def _stack_cameras(frame: Frame, max_objects: int) -> Boxes3D:
-    return _stack([_padded(boxes, max_objects) for boxes in _boxes_of_cameras(frame)])
 
 
 def _boxes_of_moment(frame: Frame) -> Boxes3D:
     return Boxes3D.empty() if frame.boxes_bev is None else frame.boxes_bev
 
 
-def _padded(boxes: Boxes3D, slots: int) -> Boxes3D:
-    """Zeros (False) after the last box."""
-    free = slots - len(boxes)
-    return map_tensors(boxes, lambda t: pad(t, (*[0] * (2 * (t.dim() - 1)), 0, free)))
+def _padded(boxes: Sequence[Boxes3D], slots: int) -> Boxes3D:
+    """Boxes [n] of each image or moment as [images slots]; zeros (False) after the last box."""
+    places = [
+        place for i, own in enumerate(boxes) for place in range(i * slots, i * slots + len(own))
+    ]
+    index, size = torch.tensor(places, dtype=torch.int64), len(boxes) * slots
 
+    def padded(name: str) -> Tensor:
+        values = torch.cat([getattr(own, name) for own in boxes])
+        room = values.new_zeros(size, *values.shape[1:])
+        return room.index_copy_(0, index, values).view(len(boxes), slots, *values.shape[1:])
 
-def _stack(items: Sequence[T]) -> T:
-    """Stack equal structures of tensors, field by field."""
-    first = items[0]
-    values = {f.name: torch.stack([getattr(i, f.name) for i in items]) for f in fields(first)}
-    return type(first)(**values)
+    return Boxes3D(**{f.name: padded(f.name) for f in fields(Boxes3D)})

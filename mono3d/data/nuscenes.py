@@ -209,7 +209,7 @@ class NuScenesDataset:
                 self._index.image_sizes[sample, channels].tolist(),
             ),
             projection=self._projection(sample, channels),
-            bev_from_cam=torch.from_numpy(bev_from_global @ poses).float(),
+            bev_from_cam=torch.from_numpy((bev_from_global @ poses).astype(np.float32)),
             boxes_cam=boxes_cam,
             boxes_bev=boxes_bev,
             points=self._points(sample) if self._with_points else None,
@@ -308,16 +308,17 @@ class NuScenesDataset:
 
     def _boxes_cam(self, sample: int, channels: Int64[np.ndarray, " v"]) -> tuple[Boxes3D, ...]:
         rows = self._objects.rows(sample)
-        is_seen = self._index.is_in_image[rows]
-        cam_from_global = rigid_inverse(self._index.global_from_cam[sample])
+        is_seen = self._index.is_in_image[rows][:, channels]
+        cam_from_global = rigid_inverse(self._index.global_from_cam[sample, channels])
         return tuple(
-            self._objects.in_camera(rows[is_seen[:, channel]], cam_from_global[channel])
-            for channel in channels
+            self._objects.in_camera(rows[seen], transform)
+            for seen, transform in zip(is_seen.T, cam_from_global, strict=True)
         )
 
     def _projection(self, sample: int, channels: Int64[np.ndarray, " v"]) -> Float[Tensor, "v 3 4"]:
-        intrinsics = torch.from_numpy(self._index.intrinsics[sample, channels]).float()
-        return torch.nn.functional.pad(intrinsics, (0, 1))
+        projection = np.zeros((len(channels), 3, 4), np.float32)
+        projection[..., :3] = self._index.intrinsics[sample, channels]
+        return torch.from_numpy(projection)
 
     def _points(self, sample: int) -> Float[Tensor, "n 4"]:
         path = self._blob_root / self._index.lidar_files[sample].decode()

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int64
-from torch import Tensor
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from mono3d.codec.nuscenes_names import ATTRIBUTES
 from mono3d.data.nuscenes_sensors import rotation_matrices
 from mono3d.errors import DataError
 from mono3d.geometry.boxes import corners_cam, hull_2d
-from mono3d.geometry.camera import transform_points
 
 if TYPE_CHECKING:
     from nuscenes import NuScenes
@@ -140,15 +138,16 @@ def boxes_in_camera(
     centers: Float64[np.ndarray, "n 3"],
     forward: Float32[np.ndarray, "n 3"],
     cam_from_global: Float64[np.ndarray, "*n 4 4"],
-) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
+) -> tuple[Float32[np.ndarray, "n 3"], Float32[np.ndarray, " n"]]:
     """Centres and yaw of global boxes in a camera frame; one transform for all, or one each.
 
     The yaw is that of the forward axis projected on the camera's ground plane.
     """
-    transform = torch.from_numpy(cam_from_global)
-    turned = (transform[..., :3, :3] @ torch.from_numpy(forward).double()[..., None])[..., 0]
-    yaw = torch.atan2(-turned[:, 2], turned[:, 0])
-    return transform_points(torch.from_numpy(centers), transform).float(), yaw.float()
+    rotation, shift = cam_from_global[..., :3, :3], cam_from_global[..., :3, 3]
+    turned = np.einsum("...ij,...j->...i", rotation, forward)
+    yaw = np.arctan2(-turned[:, 2], turned[:, 0])
+    moved = np.einsum("...ij,...j->...i", rotation, centers) + shift
+    return moved.astype(np.float32), yaw.astype(np.float32)
 
 
 def is_in_image(
@@ -181,7 +180,8 @@ def _meets_image(
     centers, yaw = boxes_in_camera(
         boxes["centers"], boxes["forward"], rigid_inverse(global_from_cam)
     )
-    corners = corners_cam(centers, torch.from_numpy(boxes["dims_hwl"]), yaw)
+    placed = (torch.from_numpy(values) for values in (centers, boxes["dims_hwl"], yaw))
+    corners = corners_cam(*placed)
     projection = torch.nn.functional.pad(torch.from_numpy(intrinsics).float(), (0, 1))
     met: np.ndarray = hull_2d(corners, projection, image_size)[1].numpy()
     return met

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from mono3d.data.nuscenes_annotations import boxes_in_camera
 from mono3d.data.nuscenes_index import NuScenesIndex
-from mono3d.geometry.camera import transform_points
 from mono3d.structures import Boxes3D
 
-_CAMERA_GROUND = [0, 2]
-_BEV_GROUND = [0, 1]
+_CAMERA_GROUND = slice(0, 3, 2)
+_BEV_GROUND = slice(0, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,42 +38,43 @@ class ObjectReader:
         centers, yaw = boxes_in_camera(
             self.index.centers[rows], self.index.forward[rows], cam_from_global
         )
-        velocity = _rotate(self.index.velocity[rows], cam_from_global)[:, _CAMERA_GROUND]
-        return self._boxes(rows, centers, yaw, velocity)
+        velocity = _rotated(self.index.velocity[rows], cam_from_global)[:, _CAMERA_GROUND]
+        return self._boxes(rows, centers, torch.from_numpy(yaw), velocity)
 
     def in_bev(
         self, rows: Int64[np.ndarray, " n"], bev_from_global: Float64[np.ndarray, "4 4"]
     ) -> Boxes3D:
         """Boxes in the bev frame."""
-        transform = torch.from_numpy(bev_from_global)
-        centers = transform_points(torch.from_numpy(self.index.centers[rows]), transform).float()
-        forward = _rotate(self.index.forward[rows], bev_from_global)
+        centers = self.index.centers[rows] @ bev_from_global[:3, :3].T + bev_from_global[:3, 3]
+        forward = torch.from_numpy(_rotated(self.index.forward[rows], bev_from_global))
         yaw = torch.atan2(forward[:, 1], forward[:, 0])
-        velocity = _rotate(self.index.velocity[rows], bev_from_global)[:, _BEV_GROUND]
-        return self._boxes(rows, centers, yaw, velocity)
+        velocity = _rotated(self.index.velocity[rows], bev_from_global)[:, _BEV_GROUND]
+        return self._boxes(rows, centers.astype(np.float32), yaw, velocity)
 
     def _boxes(
         self,
         rows: Int64[np.ndarray, " n"],
-        centers: Float[Tensor, "n 3"],
+        centers: Float32[np.ndarray, "n 3"],
         yaw: Float[Tensor, " n"],
-        velocity: Float[Tensor, "n 2"],
+        velocity: Float32[np.ndarray, "n 2"],
     ) -> Boxes3D:
+        index = self.index
         return Boxes3D(
-            centers=centers,
-            dims_hwl=torch.from_numpy(self.index.dims_hwl[rows]),
+            centers=torch.from_numpy(centers),
+            dims_hwl=torch.from_numpy(index.dims_hwl[rows]),
             yaw=yaw,
-            labels=torch.from_numpy(self.label_of[self.index.categories[rows]]),
-            velocity=velocity,
-            attributes=torch.from_numpy(self.index.attributes[rows]).long(),
-            object_ids=torch.from_numpy(self.index.object_ids[rows]).long(),
-            num_points=torch.from_numpy(self.index.num_points[rows]).long(),
-            visibility=torch.from_numpy(self.index.visibility[rows]),
-            valid=torch.ones(len(rows), dtype=torch.bool),
+            labels=torch.from_numpy(self.label_of[index.categories[rows]]),
+            velocity=torch.from_numpy(velocity),
+            attributes=torch.from_numpy(index.attributes[rows].astype(np.int64)),
+            object_ids=torch.from_numpy(index.object_ids[rows].astype(np.int64)),
+            num_points=torch.from_numpy(index.num_points[rows].astype(np.int64)),
+            visibility=torch.from_numpy(index.visibility[rows]),
+            valid=torch.from_numpy(np.ones(len(rows), dtype=bool)),
         )
 
 
-def _rotate(
+def _rotated(
     vectors: Float32[np.ndarray, "n 3"], transform: Float64[np.ndarray, "4 4"]
-) -> Float[Tensor, "n 3"]:
-    return torch.from_numpy(vectors @ transform[:3, :3].T.astype(np.float32))
+) -> Float32[np.ndarray, "n 3"]:
+    rotated: np.ndarray = vectors @ transform[:3, :3].T.astype(np.float32)
+    return rotated

@@ -15,6 +15,9 @@ BEV_FROM_LEVEL_CAM = (
 )  # fmt: skip
 """Pose of a level camera in a bev frame that starts where it is: ahead is z, left -x, up -y."""
 
+_MIRROR_CAM = torch.tensor([-1.0, 1, 1, 1])
+_MIRROR_BEV = torch.tensor([1.0, -1, 1, 1])
+
 
 def project(
     points_cam: Float[Tensor, "*n 3"], projection: Float[Tensor, "*#n 3 4"]
@@ -72,8 +75,7 @@ def mirrored_camera(
     The world is mirrored with the image, so focal lengths stay positive and every box still
     projects onto its pixels.
     """
-    mirror_cam = torch.diag(projection.new_tensor([-1.0, 1, 1, 1]))
-    mirror_bev = torch.diag(projection.new_tensor([1.0, -1, 1, 1]))
-    affine = projection.new_tensor([[-1.0, 0, width_px - 1], [0, 1, 0]])
-    mirrored = affine_projection(projection, affine) @ mirror_cam
-    return mirrored, mirror_bev @ bev_from_cam @ mirror_cam
+    x_cam, y_bev = _MIRROR_CAM.to(projection), _MIRROR_BEV.to(projection)
+    mirrored = projection * x_cam
+    u = (width_px - 1) * mirrored[..., 2:, :] - mirrored[..., :1, :]
+    return torch.cat([u, mirrored[..., 1:, :]], dim=-2), y_bev[:, None] * bev_from_cam * x_cam

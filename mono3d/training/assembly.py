@@ -256,7 +256,6 @@ def build_codec(config: RunConfig) -> DenseCodec | CenterCodec:
                 stride=model.stride_px,
                 depth=build_depth_codec(config),
                 mean_dims_hwl=mean_dims,
-                max_objects=config.input.max_objects,
                 min_points=config.input.min_points,
                 position=position,
             )

@@ -139,7 +139,7 @@ class Detector:
     def _detect(self, frames: Sequence[Frame], settings: EvaluationConfig) -> list[Detections]:
         generator = torch.Generator()
         prepared = [prepare(frame, self._preparation, generator) for frame in frames]
-        batch = to_device(collate(prepared, self._preparation.max_objects), self._device)
+        batch = to_device(collate(prepared, self._preparation), self._device)
         responses = respond(settings, self._codec, self._network, None, batch)
         return detect(settings, self._codec, responses, batch)
 

@@ -65,7 +65,7 @@ def show_frames(
         load_student(checkpoint, module.student)
     for index in indices:
         item = prepared[epoch, index]
-        batch = collate([item], preparation.max_objects)
+        batch = collate([item], preparation)
         with torch.no_grad():
             predictions = module.student(batch)
             assert isinstance(module.objective, PointObjective)

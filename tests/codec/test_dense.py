@@ -1,7 +1,7 @@
 """Boxes → targets → responses → boxes, and which objects are learnt at all."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from mono3d.codec.point_codec import (
 from mono3d.codec.points import make_points
 from mono3d.data.augment import Augmentation
 from mono3d.geometry.camera import project
-from mono3d.structures import Batch, Boxes3D, Frame
+from mono3d.structures import Batch, Boxes3D, Frame, map_tensors
 from tests.support.boxes import make_boxes
 from tests.support.frames import IMAGE_SIZE, NUM_CLASSES, make_batch, make_codec, surround_frame
 
@@ -185,6 +185,25 @@ def test_an_image_without_objects_has_no_positives() -> None:
     for name in ("offset", "log_depth", "log_dims", "alpha", "velocity"):
         assert getattr(targets, name).isfinite().all(), name
     assert not targets.valid.any()
+
+
+def test_positives_of_many_images_are_those_of_each() -> None:
+    cameras = torch.stack([random_camera(seed) for seed in range(6)])
+    boxes = [boxes_before(camera, seed) for seed, camera in enumerate(cameras)]
+    boxes[2] = replace(boxes[2], valid=torch.zeros(8, dtype=torch.bool))
+    together = Boxes3D(
+        **{f.name: torch.stack([getattr(b, f.name) for b in boxes]) for f in fields(Boxes3D)}
+    )
+    codec = make_codec(max_positives=20)
+    leading = map_tensors(together, lambda t: t.unflatten(0, (3, 2)))
+    found = codec.positives(leading, cameras.unflatten(0, (3, 2)), IMAGE_SIZE)
+    assert found.index.shape == (3, 2, 20)
+    assert not found.valid[1, 0].any()
+    for number, camera in enumerate(cameras):
+        alone = codec.positives(boxes[number], camera, IMAGE_SIZE)
+        for field in fields(alone):
+            value = getattr(found, field.name).flatten(0, 1)[number]
+            assert torch.equal(value, getattr(alone, field.name)), field.name
 
 
 def test_the_most_central_positives_fill_the_capacity() -> None:

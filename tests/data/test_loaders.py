@@ -1,7 +1,6 @@
 """Preparation, padding and loading: what a batch holds, and that it depends on nothing else."""
 
 import multiprocessing
-from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -147,8 +146,8 @@ def test_depth_targets_are_the_nearest_points_of_cells() -> None:
             [10.0, 0.75, -1.25, 0.5],  # pixel (42, 34): cell (5, 4)
         ]),
     )  # fmt: skip
-    prepared = prepare(frame, preparation(depth_target_stride=8), torch.Generator())
-    batch = collate([prepared], 8)
+    how = preparation(depth_target_stride=8)
+    batch = collate([prepare(frame, how, torch.Generator())], how)
     assert batch.depth_targets is not None
     assert batch.depth_targets.shape == (1, 1, 8, 12)
     cells = batch.depth_targets[0, 0]
@@ -244,10 +243,19 @@ def test_a_loader_finds_every_tensor_of_a_batch_to_pin(monkeypatch: pytest.Monke
 
 
 def test_collate_takes_what_prepare_gives() -> None:
-    encode: Callable[..., Any] = CODEC.positives
-    how = preparation(encode=encode)
-    prepared = [prepare(FramesInMemory(3)[i], how, torch.Generator()) for i in range(3)]
-    batch = collate(prepared, 8)
+    how = preparation()
+    frames = [FramesInMemory(3)[i] for i in range(3)]
+    batch = collate([prepare(frame, how, torch.Generator()) for frame in frames], how)
     assert batch.images.shape == (3, 1, 3, *IMAGE_SIZE)
-    assert batch.positives.index.shape == (3, 1, CODEC.max_positives)
-    assert torch.equal(batch.positives.index[2, 0], prepared[2].positives[0].index)
+    for i, frame in enumerate(frames):
+        assert torch.equal(batch.images[i], frame.images)
+        assert frame.boxes_cam is not None
+        alone = CODEC.positives(frame.boxes_cam[0], frame.projection[0], IMAGE_SIZE)
+        assert torch.equal(batch.positives.index[i, 0], alone.index)
+        assert torch.equal(batch.positives.weight[i, 0], alone.weight)
+
+
+def test_pixels_of_a_batch_lie_as_convolutions_want_them() -> None:
+    """A whole batch would be turned around otherwise, here and in every step."""
+    images = make_batch([surround_frame(0), surround_frame(1)], CODEC).images
+    assert images.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)

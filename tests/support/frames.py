@@ -207,15 +207,14 @@ def make_batch(
         max_objects=max_objects,
     )
     generator = torch.Generator().manual_seed(0)
-    return collate([prepare(frame, preparation, generator) for frame in frames], max_objects)
+    return collate([prepare(frame, preparation, generator) for frame in frames], preparation)
 
 
-def make_center_codec(*, stride: int = 4, max_objects: int = 16) -> CenterCodec:
+def make_center_codec(*, stride: int = 4) -> CenterCodec:
     """A center codec of two classes for small images."""
     dense = make_codec()
     return CenterCodec(
         stride=stride,
         depth=dense.depth,
         mean_dims_hwl=torch.tensor([[1.6, 1.8, 4.2], [1.7, 0.7, 0.8]]),
-        max_objects=max_objects,
     )
