@@ -10,10 +10,10 @@ from torch import Tensor
 from mono3d.config.schema import NUSCENES_CLASSES, RunConfig
 from mono3d.errors import CheckpointError
 from mono3d.training.checkpoint import RunFacts, save_checkpoint
-from mono3d.training.initial_weights import start_from
+from mono3d.training.initial_weights import Piece, start_from
 from mono3d.training.parts import Place, run_facts
 from mono3d.training.state import TrainState
-from tests.support.training import tiny_config, tiny_parts
+from tests.support.training import CENTER, tiny_config, tiny_parts
 
 CLASS_ROWS = "class_branches.conv.weight"
 
@@ -107,12 +107,29 @@ def test_a_backbone_of_another_width_is_left_out(base: tuple[TrainState, Path]) 
     config = tiny_config(data__class_names=list(NUSCENES_CLASSES), model__backbone__width=16)
     state = fresh(config)
     line = str(start_from(folder, state, facts_of(config)))
-    assert line.endswith(
-        "; left out: 40 modules of backbone, neck.lateral.0, neck.lateral.1, neck.lateral.2"
-        "; new here: 40 modules of backbone, neck.lateral.0, neck.lateral.1, neck.lateral.2"
-    )
+    names = "40 modules of backbone, neck.lateral.0, neck.lateral.1, neck.lateral.2"
+    assert line.endswith(f"; left out: {names}; new here: {names}")
     tower = "box_tower.0.weight"
     assert torch.equal(student_of(state)[tower], source.ema.values[tower])
+
+
+def test_another_family_of_detectors_starts_with_the_same_classes_and_trunk(
+    base: tuple[TrainState, Path],
+) -> None:
+    source, folder = base
+    config = tiny_config(data__class_names=["bus"], **CENTER)
+    state = fresh(config)
+    takeover = start_from(folder, state, facts_of(config))
+    assert Piece("box_branches.conv.weight", "box_2d") in takeover.fresh
+    assert Piece("box_branches.conv.weight", "centerness_logits") in takeover.left_out
+    assert Piece("box_branches.conv.weight", "log_depth") in takeover.taken
+    bus = NUSCENES_CLASSES.index("bus")
+    assert torch.equal(student_of(state)[CLASS_ROWS][0], source.ema.values[CLASS_ROWS][bus])
+    for key in (
+        "trunk.backbone.network.embedder.embedder.convolution.weight",
+        "box_tower.0.weight",
+    ):
+        assert torch.equal(student_of(state)[key], source.ema.values[key])
 
 
 def test_nothing_that_fits_is_refused_and_changes_nothing(base: tuple[TrainState, Path]) -> None:
