@@ -231,6 +231,16 @@ def no_such_camera(world: World) -> list[str]:
     return train(world, f"data={data}", "data.train_split=all", "data.val_split=all")
 
 
+def merged(world: World, *overrides: str) -> list[str]:
+    """`train` on the one folder twice, once as labelled data and once without labels."""
+    sets = (
+        f"{{a: {{kind: kitti, root: {world.kitti}}}, b: {{kind: kitti, root: {world.kitti}, "
+        "train_split: test, val_split: null, has_labels: false}}"
+    )
+    data = f"data={{kind: merged, class_names: [Car, Pedestrian], sets: {sets}}}"
+    return ["train", "kitti_overfit", "--local", "--name", "new", *SHRUNK, data, *overrides]
+
+
 def run_of_another_config(world: World) -> list[str]:
     name, storage = ("--name", "run"), f"cluster.storage={world.run.parent}"
     return ["train", "kitti_overfit", "--local", *name, f"data.root={world.kitti}", storage]
@@ -414,9 +424,37 @@ CONFIG: list[Row] = [
         overridden("model.backbone={kind: pretrained, source: ./nowhere}"),
         "model.backbone.source=./nowhere",
     ),
+    ("a set's split", lambda w: merged(w, "data.sets.a.train_split=trian"), "split trian: neither"),
+    (
+        "a set's label map",
+        lambda w: merged(w, "data.sets.a.label_map={Van: Lorry}"),
+        "kitti: label_map Van: Lorry: must be null",
+    ),
+    (
+        "unlabelled frames to evaluate on",
+        lambda w: merged(w, "data.sets.b.val_split=val"),
+        "data.sets.b: val_split=val: frames without labels",
+    ),
+    (
+        "a set that is not there",
+        lambda w: merged(w, "data.sets.c={kind: kitti, root: ./nowhere, train_split: all}"),
+        "nowhere/training/image_2: no images",
+    ),
     ("more frames a step than there are", overridden("train.batch_size=99"), "train.batch_size"),
 ]
 CHECKPOINTS: list[Row] = [
+    (
+        "start from no checkpoint",
+        lambda w: train(w, f"train.init_from={w.kitti}"),
+        "no complete checkpoint, it has no manifest.json",
+    ),
+    (
+        "start from another network",
+        lambda w: train(
+            w, f"train.init_from={w.run}", "model.channels=16", "model.backbone.width=16"
+        ),
+        "nothing of it fits this run",
+    ),
     (
         "nothing to start from",
         overridden("train.init_from=nowhere"),
