@@ -62,6 +62,13 @@ class Detector:
         """Class of each label."""
         return self.config.data.class_names
 
+    def level_pose(self, camera_height_m: float) -> Float[Tensor, "4 4"]:
+        """bev_from_cam of a level camera so high above the ground, in the bev frame of training."""
+        ground = self.config.model.ground
+        pose = torch.tensor(BEV_FROM_LEVEL_CAM)
+        pose[2, 3] = camera_height_m + (0.0 if ground is None else ground.height_m)
+        return pose
+
     @property
     def fingerprint(self) -> str:
         """Sixteen hex digits that detectors share which say the same of every frame."""

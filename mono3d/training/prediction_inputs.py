@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 from mono3d.data.cameras import Camera
 from mono3d.data.files import DataPath, list_names
@@ -22,7 +20,6 @@ from mono3d.data.loaders import read_frames
 from mono3d.data.sampling import FrameDataset
 from mono3d.data.videos import Video, open_video
 from mono3d.errors import ConfigError, DataError
-from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM
 from mono3d.structures import Frame
 from mono3d.training.assembly import build_dataset
 from mono3d.training.predict import Detector
@@ -40,7 +37,8 @@ class ImageFiles:
     files: Sequence[DataPath]
     cameras: Sequence[Camera]
     """Of each image."""
-    bev_from_cam: Float[Tensor, "4 4"] | None
+    camera_height_m: float | None
+    """Above the ground, of level cameras; None if it is not known."""
 
     @property
     def num_frames(self) -> int:
@@ -53,7 +51,7 @@ class ImageFiles:
             if path.stem not in done:
                 image = read_image(path)
                 camera.check_size(image, str(path))
-                yield _frame(detector, path.stem, image, camera, self.bev_from_cam)
+                yield _frame(detector, path.stem, image, camera, self.camera_height_m)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +60,8 @@ class VideoFile:
 
     video: Video
     camera: Camera
-    bev_from_cam: Float[Tensor, "4 4"] | None
+    camera_height_m: float | None
+    """See `ImageFiles`."""
     every: int = 1
     """Only frames whose number is a multiple of it."""
 
@@ -79,7 +78,7 @@ class VideoFile:
         ):
             name = self._name(number)
             self.camera.check_size(image, str(self.video.path))
-            yield _frame(detector, name, image, self.camera, self.bev_from_cam)
+            yield _frame(detector, name, image, self.camera, self.camera_height_m)
 
     def _name(self, number: int) -> str:
         return f"{self.video.path.stem}_{number:06d}"
@@ -136,21 +135,19 @@ def open_files(
         ConfigError: If results of two files would have the same name, or the height is none.
         Mono3dError: What `camera_of` raises.
     """
-    pose = None
-    if camera_height_m is not None:
-        if not 0 < camera_height_m < math.inf:
-            raise ConfigError(f"--camera-height={camera_height_m}: must be above 0 and finite")
-        pose = torch.tensor(BEV_FROM_LEVEL_CAM)
-        pose[2, 3] = camera_height_m
+    if camera_height_m is not None and not 0 < camera_height_m < math.inf:
+        raise ConfigError(f"--camera-height={camera_height_m}: must be above 0 and finite")
     images, videos = _find_files(paths)
     opened: list[PredictionInput] = []
     if images:
         cameras = [camera_of(path) for path in images]
-        opened.append(ImageFiles(files=images, cameras=cameras, bev_from_cam=pose))
+        opened.append(ImageFiles(files=images, cameras=cameras, camera_height_m=camera_height_m))
     for path in videos:
         video = open_video(path)
         camera = camera_of(path)
-        opened.append(VideoFile(video=video, camera=camera, bev_from_cam=pose, every=every))
+        opened.append(
+            VideoFile(video=video, camera=camera, camera_height_m=camera_height_m, every=every)
+        )
     return opened
 
 
@@ -191,12 +188,12 @@ def _frame(
     name: str,
     image: UInt8[np.ndarray, "h w 3"],
     camera: Camera,
-    bev_from_cam: Float[Tensor, "4 4"] | None,
+    camera_height_m: float | None,
 ) -> Frame:
     return detector.frame(
         image,
         camera.projection,
         distortion=camera.distortion,
-        bev_from_cam=bev_from_cam,
+        bev_from_cam=None if camera_height_m is None else detector.level_pose(camera_height_m),
         name=name,
     )

@@ -100,6 +100,16 @@ def test_a_detector_of_the_ground_asks_for_the_cameras_pose(tmp_path: Path) -> N
         detector.predict(np.zeros((100, 300, 3), np.uint8), CAMERA)
 
 
+@pytest.mark.parametrize(("ground_m", "camera_m"), [(0.0, 1.65), (-1.73, -0.08)])
+def test_a_level_camera_stands_on_the_ground_of_training(
+    ground_m: float, camera_m: float, tmp_path: Path
+) -> None:
+    """KITTI's bev frame begins in the Velodyne: a camera 1.65 m up is 8 cm below that."""
+    config = tiny_config(model__ground={"height_m": ground_m})
+    detector = mono3d.Detector.load(save_untrained(config, tmp_path / "checkpoint"))
+    assert detector.level_pose(1.65)[2, 3].item() == pytest.approx(camera_m)
+
+
 def test_many_frames_are_seen_a_batch_at_a_time(detector: mono3d.Detector, image: Path) -> None:
     read = 0
 
