@@ -52,9 +52,7 @@ def test_cars_learnt_by_heart_overlap_in_birds_eye_view(
     monkeypatch.chdir(tmp_path)
     Path("few.txt").write_text("\n".join(WHOLE))
     frames = ["data.train_split=few.txt", "data.val_split=few.txt"]
-    config = load_recipe(
-        "kitti_overfit", [f"data.root={ROOT}", *frames, "train.threads_per_worker=2"]
-    )
+    config = load_recipe("kitti_overfit", [f"data.root={ROOT}", *frames])
     result = train_locally(config, name="by-heart")
     assert result.metrics["val/centers_depth_abs_rel"] < 0.03
     detector = Detector.load(result.best_checkpoint)
