@@ -154,6 +154,10 @@ class BatchLoader:
         keys = self._sampling.batches(epoch, first_batch)
         return _load(self._prepared, keys, self._num_workers)
 
+    def image_size(self, epoch: int) -> tuple[int, int]:
+        """Height and width of an epoch's images, pixels."""
+        return self._prepared.preparation.in_epoch(epoch).image_size
+
 
 def evaluation_batches(
     dataset: FrameDataset,

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from mono3d.codec.point_codec import BoxTargets, PointCodec, gather_points
 from mono3d.geometry.box_iou import footprints_cam, paired_bev_iou
@@ -109,7 +110,8 @@ class PointObjective(nn.Module, ABC):
         depth_map = responses.pop("depth_map", None)
         said = {name: gather_points(value, targets.index) for name, value in responses.items()}
         depth = self._depth(said, targets)
-        weights, statistics = self._mine(said, targets, depth, context)
+        with record_function("stage/objective/mining"):
+            weights, statistics = self._mine(said, targets, depth, context)
         sums = {
             "depth": self._depth_sum(said, targets, depth, weights),
             **_box_sums(said, targets),

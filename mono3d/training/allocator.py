@@ -1,4 +1,4 @@
-"""The C library's memory, kept for the next step."""
+"""The C library's memory: kept for the next step, or given back to the system."""
 
 import ctypes
 
@@ -17,3 +17,10 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
         mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
+
+
+def give_back_freed_memory() -> None:
+    """Make glibc return what is free; other C libraries stay as they are."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

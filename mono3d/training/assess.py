@@ -1,6 +1,7 @@
 """A finished checkpoint: measured, drawn, and put on record."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +23,13 @@ from mono3d.training.assembly import (
     build_model,
     build_preparation,
 )
+from mono3d.training.batch_trial import evaluation_fits
 from mono3d.training.checkpoint import load_student, read_metadata
 from mono3d.training.evaluate import evaluate_split, oracle_scores
 from mono3d.training.export import ExportedDetector
 from mono3d.training.report import write_figures
 
+_logger = logging.getLogger(__name__)
 EXPORT_EXAMPLES = 2
 """Images of the example input: with two, the exported batch size stays free."""
 
@@ -77,7 +80,8 @@ def assess_checkpoint(
         oracles: Quantities to replace by the truth, one after the other.
 
     Raises:
-        ConfigError: Oracles are wanted of data without official detection metrics.
+        ConfigError: Oracles are wanted of data without official detection metrics, or a batch does
+            not fit into memory.
     """
     config, network = load_network(location, overrides)
     if oracles and not has_nuscenes_metrics(config.data, config.data.class_names):
@@ -86,7 +90,8 @@ def assess_checkpoint(
             "has no detection metrics to compare"
         )
     dataset = build_dataset(config, "val")
-    evaluation = evaluate_split(config, network, None, dataset)
+    with evaluation_fits(config, next(network.parameters()).device, _logger.warning):
+        evaluation = evaluate_split(config, network, None, dataset)
     figures = [] if output is None else write_figures(config, dataset, evaluation, output)
     return Assessment(
         metrics=evaluation.metrics,

@@ -33,6 +33,7 @@ from mono3d.evaluation.oracle import Quantity, with_truth
 from mono3d.structures import Batch, Detections, to_device
 from mono3d.training.assembly import build_codec, build_preparation
 from mono3d.training.detect import detect, respond
+from mono3d.training.out_of_memory import evaluation_memory
 
 if TYPE_CHECKING:
     from mono3d.evaluation.nuscenes_devkit import NuScenesMetrics
@@ -273,8 +274,9 @@ def answer_frames(
     was_training = network.training
     network.eval()
     try:
-        for batch in batches:
-            yield from answer_batch(config, codec, network, weights, to_device(batch, device))
+        with evaluation_memory():
+            for batch in batches:
+                yield from answer_batch(config, codec, network, weights, to_device(batch, device))
     finally:
         network.train(was_training)
 

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,14 @@ import ray.train
 from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer
 
-from mono3d.config.schema import RunConfig
+from mono3d.config.schema import RunConfig, TrainConfig
 from mono3d.errors import Mono3dError, ServiceError
 from mono3d.storage.location import join
 from mono3d.tracking.spool import Spool
 from mono3d.tracking.tracker import NullTracker, Tracker
 from mono3d.training.checkpoint import METRICS, first_whole, read_metadata
 from mono3d.training.checkpoint_files import verified_copy
-from mono3d.training.failure_callback import FailureCallback, first_line, root_of
+from mono3d.training.failure_callback import FailureCallback, first_line, root_of, understood
 from mono3d.training.mailbox import Mailbox, Message
 from mono3d.training.parts import BuildParts, build_parts
 from mono3d.training.progress import NoDisplay, ProgressSink
@@ -30,7 +32,8 @@ from mono3d.training.run_record import (
     open_run,
     run_location,
 )
-from mono3d.training.worker import SCORE, WorkerSettings, train_worker
+from mono3d.training.step_profile import PROFILE
+from mono3d.training.worker import SCORE, WorkerSettings, profile_worker, train_worker
 
 _LOOK_EVERY_S = 0.3
 _CONTROLLER_FAILURES = 3
@@ -68,33 +71,79 @@ def launch(
     if finished is not None:
         sink.say(f"run {name} is finished: {finished.last_checkpoint}")
         return finished
+    outcome = _work_on_ray(config, location, train_worker, build, tracker=tracker, sink=sink)
+    return close_run(location, _to_result(outcome, name, location, tracker, sink))
+
+
+def launch_profile(
+    config: RunConfig,
+    *,
+    name: str,
+    steps: int,
+    sink: ProgressSink | None = None,
+    build: BuildParts = build_parts,
+) -> str:
+    """Profile the first steps of a run on a Ray cluster; the run itself is left as it is.
+
+    Args:
+        config: The run.
+        name: Of the run, in whose folder the profile is written.
+        steps: To profile.
+        sink: Who watches.
+        build: How a worker comes to its parts.
+
+    Returns:
+        Where the profile is.
+
+    Raises:
+        Mono3dError: As `launch` does.
+    """
+    location = join(run_location(config, name), PROFILE)
+    work = partial(profile_worker, steps=steps)
+    _work_on_ray(config, location, work, build, tracker=NullTracker(), sink=sink or NoDisplay())
+    return location
+
+
+def _work_on_ray(
+    config: RunConfig,
+    location: str,
+    work: Callable[[WorkerSettings], None],
+    build: BuildParts,
+    *,
+    tracker: Tracker,
+    sink: ProgressSink,
+) -> ray.train.Result:
+    """Have workers of a run do something, with `location` as their folder and Ray's."""
     with ray_session(config.cluster, has_dashboard=False):
         lacking = shortage(config.cluster)
         if lacking is not None:
             sink.say(f"waiting for the cluster to grow: {lacking}")
         mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
-        trainer = build_trainer(config, name, location, mailbox, build)
+        settings = WorkerSettings(
+            config=config.model_dump(mode="json"),
+            location=location,
+            directory=str(Path.cwd()),
+            mailbox=mailbox,
+            build=build,
+        )
+        trainer = build_trainer(config, settings, work)
         outcome = _Watch(mailbox, tracker, sink).wait_for(trainer)
-    return close_run(location, _to_result(outcome, name, location, tracker, sink))
+    if isinstance(outcome, Exception):
+        raise _explained(outcome, config.train) from outcome
+    return outcome
 
 
 def build_trainer(
-    config: RunConfig, name: str, location: str, mailbox: Any, build: BuildParts
+    config: RunConfig, settings: WorkerSettings, work: Callable[[WorkerSettings], None]
 ) -> TorchTrainer:
     """Ray's trainer for a run; its storage is the folder that the run's own files are in."""
-    settings = WorkerSettings(
-        config=config.model_dump(mode="json"),
-        location=location,
-        directory=str(Path.cwd()),
-        mailbox=mailbox,
-        build=build,
-    )
+    storage, _, name = settings.location.rpartition("/")
     cluster = config.cluster
     resources = {"CPU": cluster.cpus_per_worker}
     if cluster.gpus_per_worker:
         resources["GPU"] = cluster.gpus_per_worker
     return TorchTrainer(
-        lambda: train_worker(settings),
+        lambda: work(settings),
         scaling_config=ray.train.ScalingConfig(
             num_workers=cluster.workers,
             use_gpu=cluster.gpus_per_worker > 0,
@@ -102,7 +151,7 @@ def build_trainer(
         ),
         run_config=ray.train.RunConfig(
             name=name,
-            storage_path=location.removesuffix(f"/{name}"),
+            storage_path=storage,
             failure_config=ray.train.FailureConfig(
                 max_failures=cluster.max_failures, controller_failure_limit=_CONTROLLER_FAILURES
             ),
@@ -111,7 +160,7 @@ def build_trainer(
                 checkpoint_score_attribute=SCORE,
                 checkpoint_score_order="max",
             ),
-            callbacks=[FailureCallback(mailbox)],
+            callbacks=[FailureCallback(settings.mailbox, config.train)],
         ),
     )
 
@@ -124,7 +173,7 @@ class _Watch:
         self._tracker = tracker
         self._sink = sink
 
-    def wait_for(self, trainer: TorchTrainer) -> ray.train.Result:
+    def wait_for(self, trainer: TorchTrainer) -> ray.train.Result | Exception:
         """Fit in a thread, so that an interruption arrives here and the mailbox is emptied."""
         outcome: list[ray.train.Result | Exception] = []
         thread = threading.Thread(target=_fit, args=(trainer, outcome), daemon=True)
@@ -132,8 +181,6 @@ class _Watch:
         while thread.is_alive():
             thread.join(_LOOK_EVERY_S)
             self._empty_mailbox()
-        if isinstance(outcome[0], Exception):
-            raise _explained(outcome[0]) from outcome[0]
         return outcome[0]
 
     def _empty_mailbox(self) -> None:
@@ -158,11 +205,11 @@ def _fit(trainer: TorchTrainer, outcome: list[ray.train.Result | Exception]) -> 
         outcome.append(error)
 
 
-def _explained(error: Exception) -> Mono3dError:
+def _explained(error: Exception, train: TrainConfig) -> Mono3dError:
     """The user's error behind Ray's, or one that says what failed."""
     failures = getattr(error, "worker_failures", {})
     reason = next(iter(failures.values()), getattr(error, "controller_failure", error))
-    reason = root_of(reason)
+    reason = understood(root_of(reason), train)
     if isinstance(reason, Mono3dError):
         return reason
     return ServiceError(

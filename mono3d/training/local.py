@@ -9,7 +9,7 @@ from mono3d.config.schema import CheckpointConfig, RunConfig
 from mono3d.errors import CheckpointError, ConfigError
 from mono3d.storage.location import delete_directory, is_s3
 from mono3d.tracking.spool import Spool
-from mono3d.training.allocator import keep_freed_memory
+from mono3d.training.batch_trial import training_fits
 from mono3d.training.checkpoint import (
     FIGURES,
     METRICS,
@@ -22,7 +22,7 @@ from mono3d.training.checkpoint import (
 )
 from mono3d.training.initial_weights import start_from
 from mono3d.training.loop import fit
-from mono3d.training.parts import BuildParts, Place, build_parts
+from mono3d.training.parts import BuildParts, Place, RunParts, build_parts, start_process
 from mono3d.training.progress import NoDisplay, ProgressSink
 from mono3d.training.recorder import RunRecorder
 from mono3d.training.retention import Candidate, ranked, score, to_delete
@@ -58,15 +58,18 @@ def train_locally(
         Mono3dError: As building, loading and saving do.
     """
     sink = sink or NoDisplay()
-    folder = _local_folder(config, name)
+    folder = local_folder(config, name)
     finished = open_run(str(folder), config)
     if finished is not None:
         sink.say(f"run {name} is finished: {finished.last_checkpoint}")
         return finished
-    keep_freed_memory()
-    if config.train.threads_per_worker is not None:
-        torch.set_num_threads(config.train.threads_per_worker)
-    parts = build(config, Place(device=best_device(), figures=folder / FIGURES))
+    place = Place(device=best_device(), figures=folder / FIGURES)
+    with training_fits(config, place, build, sink.say):
+        keeper = _train(config, folder, start_process(config, place, build), sink)
+    return close_run(str(folder), keeper.result(name))
+
+
+def _train(config: RunConfig, folder: Path, parts: RunParts, sink: ProgressSink) -> "LocalKeeper":
     sink.say(parts.headline)
     keeper = LocalKeeper(folder, parts.facts, config.checkpoint)
     keeper.restore(parts.state, sink)
@@ -74,7 +77,7 @@ def train_locally(
         Spool(keeper.spool), total_steps=parts.total_steps, emit=sink.update, keep=keeper.keep
     )
     fit(parts.state, parts.loader, parts.plan, evaluate=parts.evaluate, observer=recorder)
-    return close_run(str(folder), keeper.result(name))
+    return keeper
 
 
 def best_device() -> torch.device:
@@ -82,7 +85,12 @@ def best_device() -> torch.device:
     return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
 
-def _local_folder(config: RunConfig, name: str) -> Path:
+def local_folder(config: RunConfig, name: str) -> Path:
+    """The run's folder.
+
+    Raises:
+        ConfigError: It is not on this machine, or the name could not be that of a folder.
+    """
     location = run_location(config, name)
     if is_s3(location):
         raise ConfigError(

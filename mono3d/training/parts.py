@@ -12,6 +12,7 @@ from mono3d.config.load import fingerprint
 from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import BatchLoader
 from mono3d.data.sampling import FrameDataset
+from mono3d.training.allocator import keep_freed_memory
 from mono3d.training.assembly import (
     StepRule,
     build_dataset,
@@ -73,6 +74,14 @@ class BuildParts(Protocol):
     def __call__(self, config: RunConfig, place: Place) -> RunParts:
         """Parts of one rank; equal weights on all ranks."""
         ...
+
+
+def start_process(config: RunConfig, place: Place, build: BuildParts) -> RunParts:
+    """Settle this process's memory and threads, then build its parts."""
+    keep_freed_memory()
+    if config.train.threads_per_worker is not None:
+        torch.set_num_threads(config.train.threads_per_worker)
+    return build(config, place)
 
 
 def build_parts(config: RunConfig, place: Place) -> RunParts:

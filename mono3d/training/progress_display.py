@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from mono3d.training.mining_watch import MiningWatch
-from mono3d.training.progress import Progress
+from mono3d.training.progress import NoDisplay, Progress
 
 _LINE_EVERY_S = 10.0
 _SHOWN = {
@@ -24,6 +24,14 @@ _SHOWN = {
     "train/depth_error": "depth error {:.1%}",
     "train/images_per_s": "{:.1f} images/s",
 }
+
+
+class Lines(NoDisplay):
+    """Only what is said, a line each."""
+
+    def say(self, line: str) -> None:
+        """Print it."""
+        print(line, file=sys.stderr)
 
 
 class ProgressDisplay:

@@ -31,6 +31,7 @@ _MAY_DIFFER = frozenset(
     {
         "cluster.max_failures",
         "cluster.cpus_per_worker",
+        "evaluation.batch_size",
         "input.loader_processes",
         "input.cache_gib",
         "data.root",

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +11,16 @@ from tempfile import TemporaryDirectory
 from mono3d.config.load import dump_yaml, fingerprint, flatten
 from mono3d.config.schema import RunConfig
 from mono3d.errors import ServiceAwayError
+from mono3d.storage.location import local_copy
 from mono3d.tracking.tracker import NullTracker, RunIdentity, Tracker
 from mono3d.training.assembly import SPLITS, build_dataset, split_records
 from mono3d.training.assess import Assessment, record_network
 from mono3d.training.checkpoint import copy_figures, read_metadata
 from mono3d.training.checkpoint_files import verified_copy
-from mono3d.training.launch import launch
+from mono3d.training.launch import launch, launch_profile
 from mono3d.training.progress import ProgressSink
 from mono3d.training.run_record import RunResult
+from mono3d.training.step_profile import PROFILE, PROFILE_FILES
 
 _logger = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ def train_tracked(
     Raises:
         Mono3dError: As `launch` does; the run's record then says FAILED.
     """
-    with tracked_run(config, name) as tracker:
+    with tracked_run(config, name, folder=RUNS_FOLDER / name) as tracker:
         result = launch(config, name=name, tracker=tracker, sink=sink)
         best = result.best_checkpoint
         sink.say(f"exporting {best}")
@@ -54,14 +57,40 @@ def train_tracked(
     return result, Assessment(metrics=scores, figures=drawn)
 
 
+def profile_tracked(config: RunConfig, *, name: str, steps: int, sink: ProgressSink) -> str:
+    """Profile the first steps of a run on Ray, recorded as a run of its own in MLflow.
+
+    Each profile is a new one there: params of a run are never changed, and settings are.
+
+    Args:
+        config: The run.
+        name: Of the run, in whose folder the profile is written.
+        steps: To profile.
+        sink: Who watches.
+
+    Returns:
+        Where the profile is.
+
+    Raises:
+        Mono3dError: As `launch_profile` does; the record then says FAILED.
+    """
+    record = f"{name}-{PROFILE}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with tracked_run(config, record, folder=RUNS_FOLDER / name / PROFILE / record) as tracker:
+        location = launch_profile(config, name=name, steps=steps, sink=sink)
+        with local_copy(location) as folder:
+            for file in PROFILE_FILES:
+                tracker.log_artifact(folder / file, PROFILE)
+    return location
+
+
 @contextmanager
-def tracked_run(config: RunConfig, name: str) -> Iterator[Tracker]:
-    """The run's record, closed as FINISHED, FAILED or KILLED.
+def tracked_run(config: RunConfig, name: str, *, folder: Path) -> Iterator[Tracker]:
+    """The run's record, closed as FINISHED, FAILED or KILLED; what is not sent waits in a folder.
 
     Raises:
         ServiceError: MLFLOW_TRACKING_URI is set to something that is not an MLflow server.
     """
-    tracker = start_tracker(config, name)
+    tracker = start_tracker(config, name, folder)
     try:
         yield tracker
     except KeyboardInterrupt:
@@ -73,10 +102,10 @@ def tracked_run(config: RunConfig, name: str) -> Iterator[Tracker]:
     tracker.close("FINISHED")
 
 
-def start_tracker(config: RunConfig, name: str) -> Tracker:
+def start_tracker(config: RunConfig, name: str, folder: Path) -> Tracker:
     """The run's record in MLflow if MLFLOW_TRACKING_URI is set, else none.
 
-    A server that does not answer stops nothing: what is due waits beside the run.
+    A server that does not answer stops nothing: what is due waits in `folder`.
 
     Raises:
         ServiceError: What answers there is not an MLflow server.
@@ -91,7 +120,7 @@ def start_tracker(config: RunConfig, name: str) -> Tracker:
     try:
         reap(tracking_uri, config.tracking.experiment, is_process_alive)
     except ServiceAwayError as error:
-        _logger.warning("%s; metrics and files wait in %s", error, RUNS_FOLDER / name)
+        _logger.warning("%s; metrics and files wait in %s", error, folder)
     identity = RunIdentity(
         name=name, params=flatten(config), tags={"mono3d.fingerprint": fingerprint(config)}
     )
@@ -99,7 +128,7 @@ def start_tracker(config: RunConfig, name: str) -> Tracker:
         identity,
         experiment=config.tracking.experiment,
         tracking_uri=tracking_uri,
-        spool=RUNS_FOLDER / name / "mlflow.jsonl",
+        spool=folder / "mlflow.jsonl",
     )
     tracker.log_json({"yaml": dump_yaml(config)}, "config", "recipe.json")
     for context in SPLITS:

@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from mono3d.objectives.distillation.protocol import Distiller
 from mono3d.objectives.protocol import Objective, ObjectiveOutput, StepContext
@@ -48,15 +49,18 @@ class TrainModule(nn.Module):
     def forward(self, batch: Batch, context: StepContext) -> ObjectiveOutput:
         """Terms of one micro-batch. The network may run in low precision, the losses do not."""
         predictions: Predictions
-        with torch.autocast(
+        autocast = torch.autocast(
             batch.images.device.type,
             dtype=self._autocast_dtype,
             enabled=self._autocast_dtype is not None,
-        ):
+        )
+        with record_function("stage/forward"), autocast:
             predictions = self.student(batch)
-        output: ObjectiveOutput = self.objective(predictions, batch, context)
+        with record_function("stage/objective"):
+            output: ObjectiveOutput = self.objective(predictions, batch, context)
         if self._distiller is None:
             return output
-        distilled = self._distiller.losses(batch, predictions)
+        with record_function("stage/distiller"):
+            distilled = self._distiller.losses(batch, predictions)
         terms = {**output.terms, **{f"distill/{name}": term for name, term in distilled.items()}}
         return ObjectiveOutput(terms=terms, statistics=output.statistics)

@@ -5,24 +5,24 @@ the store of the checkpoints and nothing else: metrics go to a mailbox.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, chdir, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray.train
 import ray.train.torch
-import torch
 from ray.train import Checkpoint, CheckpointConsistencyMode
 from ray.train.collective import broadcast_from_rank_zero
 
 from mono3d.config.load import parse
-from mono3d.config.schema import CheckpointConfig
+from mono3d.config.schema import CheckpointConfig, RunConfig
 from mono3d.storage.location import join, upload_directory
 from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.spool import Spool
-from mono3d.training.allocator import keep_freed_memory
+from mono3d.training.batch_trial import training_fits
 from mono3d.training.checkpoint import (
     FIGURES,
     METRICS,
@@ -36,7 +36,8 @@ from mono3d.training.distributed import distribute
 from mono3d.training.initial_weights import start_from
 from mono3d.training.loop import RunObserver, fit
 from mono3d.training.mailbox import Message
-from mono3d.training.parts import BuildParts, Place, RunParts
+from mono3d.training.parts import BuildParts, Place, RunParts, start_process
+from mono3d.training.profiling import record_profile
 from mono3d.training.recorder import RunRecorder
 from mono3d.training.retention import score
 from mono3d.training.run_record import CHECKPOINTS, initial_checkpoint
@@ -63,11 +64,20 @@ class WorkerSettings:
 
 def train_worker(settings: WorkerSettings) -> None:
     """Train one rank's part, from the last whole checkpoint that Ray knows."""
+    _work(settings, _train)
+
+
+def profile_worker(settings: WorkerSettings, steps: int) -> None:
+    """Take one rank's part in the first steps of a run, which rank 0 profiles."""
+    _work(settings, partial(_profile, steps=steps))
+
+
+def _work(
+    settings: WorkerSettings, work: Callable[[WorkerSettings, RunConfig, Place], None]
+) -> None:
+    """Do a rank's work, where relative paths mean what they mean to the driver."""
     with _working_directory(settings.directory), tempfile.TemporaryDirectory() as folder:
         config = parse(settings.config, source="run")
-        keep_freed_memory()
-        if config.train.threads_per_worker is not None:
-            torch.set_num_threads(config.train.threads_per_worker)
         context = ray.train.get_context()
         place = Place(
             rank=context.get_world_rank(),
@@ -75,12 +85,32 @@ def train_worker(settings: WorkerSettings) -> None:
             device=ray.train.torch.get_device(),
             figures=Path(folder) / FIGURES,
         )
-        parts = settings.build(config, place)
-        distribute(parts.state, parts.loader)
-        worker = _Worker(settings, parts, config.checkpoint, Path(folder))
-        worker.restore()
-        observer = worker.observer() if place.rank == 0 else _Follower()
-        fit(parts.state, parts.loader, parts.plan, evaluate=parts.evaluate, observer=observer)
+
+        def say(line: str) -> None:
+            settings.mailbox.put.remote(f"worker {place.rank}: {line}")
+
+        with training_fits(config, place, settings.build, say):
+            work(settings, config, place)
+
+
+def _train(settings: WorkerSettings, config: RunConfig, place: Place) -> None:
+    parts = _joined_parts(settings, config, place)
+    worker = _Worker(settings, parts, config.checkpoint, place)
+    worker.restore()
+    observer = worker.observer() if place.rank == 0 else _Follower()
+    fit(parts.state, parts.loader, parts.plan, evaluate=parts.evaluate, observer=observer)
+
+
+def _profile(settings: WorkerSettings, config: RunConfig, place: Place, steps: int) -> None:
+    parts = _joined_parts(settings, config, place)
+    record_profile(parts, place, steps=steps, location=settings.location)
+
+
+def _joined_parts(settings: WorkerSettings, config: RunConfig, place: Place) -> RunParts:
+    """Parts of a rank that trains with all others."""
+    parts = start_process(config, place, settings.build)
+    distribute(parts.state, parts.loader)
+    return parts
 
 
 def _working_directory(directory: str) -> AbstractContextManager[None]:
@@ -107,14 +137,15 @@ class _Worker:
     """Rank 0's dealings with checkpoints and mailbox; other ranks only restore."""
 
     def __init__(
-        self, settings: WorkerSettings, parts: RunParts, config: CheckpointConfig, folder: Path
+        self, settings: WorkerSettings, parts: RunParts, config: CheckpointConfig, place: Place
     ) -> None:
+        assert place.figures is not None
         self._location = settings.location
         self._mailbox = settings.mailbox
         self._parts = parts
         self._config = config
-        self._spool = folder / METRICS
-        self._figures = folder / FIGURES
+        self._figures = place.figures
+        self._spool = place.figures.with_name(METRICS)
         self._known = _reported_names()
 
     def restore(self) -> None:

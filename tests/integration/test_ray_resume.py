@@ -22,10 +22,9 @@ from mono3d.tracking.tracker import RunIdentity
 from mono3d.training.checkpoint import verify
 from mono3d.training.launch import launch
 from mono3d.training.parts import Place, RunParts
-from mono3d.training.progress import NoDisplay, Progress
 from mono3d.training.ray_session import ray_session
 from mono3d.training.run_record import RunResult
-from tests.support.training import PartsThatDieOnce, tiny_config, tiny_parts
+from tests.support.training import Lines, PartsThatDieOnce, tiny_config, tiny_parts
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,20 +49,6 @@ def config_at(storage: str, **overrides: object) -> RunConfig:
         "train__log_every_steps": 1,
     }
     return tiny_config(**{**settings, **overrides})
-
-
-class Lines(NoDisplay):
-    """Remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.steps: list[int] = []
-
-    def update(self, progress: Progress) -> None:
-        self.steps.append(progress.step)
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from mono3d.training.assembly import build_loader, build_plan, build_step_rule
 from mono3d.training.checkpoint import save_checkpoint
 from mono3d.training.optimiser_state import optimiser_tensors
 from mono3d.training.parts import Place, RunParts, build_state, run_facts
+from mono3d.training.progress import NoDisplay, Progress
 from mono3d.training.state import TrainState
 from tests.support.frames import IMAGE_SIZE, FramesInMemory
 
@@ -116,6 +117,20 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensors[name].detach().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+class Lines(NoDisplay):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.steps: list[int] = []
+
+    def update(self, progress: Progress) -> None:
+        self.steps.append(progress.step)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
 class DyingLoader(BatchLoader):

@@ -12,25 +12,17 @@ from mono3d.tracking.spool import Spool
 from mono3d.training.checkpoint import load_checkpoint, read_metadata
 from mono3d.training.local import train_locally
 from mono3d.training.parts import Place, RunParts
-from mono3d.training.progress import NoDisplay, Progress
 from mono3d.training.state import TrainState
-from tests.support.training import CENTER, no_evaluation, state_digests, tiny_config, tiny_parts
+from tests.support.training import (
+    CENTER,
+    Lines,
+    no_evaluation,
+    state_digests,
+    tiny_config,
+    tiny_parts,
+)
 
 STEPS = 8
-
-
-class Lines(NoDisplay):
-    """Remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.steps: list[int] = []
-
-    def update(self, progress: Progress) -> None:
-        self.steps.append(progress.step)
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 class KilledError(Exception):
