@@ -1,5 +1,6 @@
 """Geometry and colour changes of frames: image, projection, boxes and points change together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -8,7 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mono3d.data.images import channels_first, channels_last
+from mono3d.data.images import as_one, channels_first, channels_last
 from mono3d.geometry.angles import wrap
 from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.camera import affine_projection, mirrored_camera
@@ -70,7 +71,9 @@ def fit_to_size(frame: Frame, image_size: tuple[int, int], window: Window = _WHO
     if boxes_cam is not None and (top > 0 or resized_width > wanted_width):
         cameras = zip(boxes_cam, projection, strict=True)
         boxes_cam = tuple(_in_view(boxes, camera, image_size) for boxes, camera in cameras)
-    return replace(frame, images=channels_first(images), projection=projection, boxes_cam=boxes_cam)
+    return replace(
+        frame, images=channels_first(as_one(images)), projection=projection, boxes_cam=boxes_cam
+    )
 
 
 def _in_view(boxes: Boxes3D, projection: Tensor, image_size: tuple[int, int]) -> Boxes3D:
@@ -89,14 +92,19 @@ def _fit(
     return pixels
 
 
-def flip(frame: Frame) -> Frame:
-    """The mirrored moment: left and right are swapped in images, boxes and points."""
+def flip(frame: Frame, out: UInt8[np.ndarray, "v h w 3"] | None = None) -> Frame:
+    """The mirrored moment: left and right are swapped in images, boxes and points.
+
+    Args:
+        frame: Stays as it is.
+        out: Where the mirrored pixels go; None is memory of their own.
+    """
     projection, bev_from_cam = mirrored_camera(
         frame.projection, frame.bev_from_cam, frame.images.shape[-1]
     )
     return replace(
         frame,
-        images=channels_first([cv2.flip(pixels, 1) for pixels in channels_last(frame.images)]),
+        images=_each(frame.images, lambda pixels, to: cv2.flip(pixels, 1, to), out),
         projection=projection,
         bev_from_cam=bev_from_cam,
         boxes_cam=None if frame.boxes_cam is None else tuple(map(_mirror_cam, frame.boxes_cam)),
@@ -123,14 +131,32 @@ def _mirror_bev(boxes: Boxes3D) -> Boxes3D:
     )
 
 
-def jitter_colour(frame: Frame, jitter: ColourJitter, generator: torch.Generator) -> Frame:
-    """Change brightness and contrast of all cameras of the moment alike."""
+def jitter_colour(
+    frame: Frame,
+    jitter: ColourJitter,
+    generator: torch.Generator,
+    out: UInt8[np.ndarray, "v h w 3"] | None = None,
+) -> Frame:
+    """Change brightness and contrast of all cameras of the moment alike; `out` is as in `flip`."""
     shift, stretch = (2 * torch.rand(2, generator=generator) - 1).tolist()
     levels = np.arange(256, dtype=np.float32)
     table = (levels - 128) * (1 + jitter.contrast * stretch) + 128 + 255 * jitter.brightness * shift
     lookup = table.clip(0, 255).astype(np.uint8)
-    images = [cv2.LUT(pixels, lookup) for pixels in channels_last(frame.images)]
-    return replace(frame, images=channels_first(images))
+    images = _each(frame.images, lambda pixels, to: cv2.LUT(pixels, lookup, to), out)
+    return replace(frame, images=images)
+
+
+def _each(
+    images: UInt8[Tensor, "v 3 h w"],
+    change: Callable[[np.ndarray, np.ndarray], object],
+    out: UInt8[np.ndarray, "v h w 3"] | None,
+) -> UInt8[Tensor, "v 3 h w"]:
+    """Images changed one by one, by a function of pixels and where it writes them."""
+    pixels = channels_last(images)
+    out = np.empty(pixels.shape, np.uint8) if out is None else out
+    for source, target in zip(pixels, out, strict=True):
+        change(source, target)
+    return channels_first(out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,10 +175,21 @@ class Augmentation:
         zoom, place = torch.rand(2, generator=generator).tolist()
         return Window(zoom=self.max_zoom**zoom, place=place)
 
-    def __call__(self, frame: Frame, generator: torch.Generator) -> Frame:
-        """The changed frame; all randomness comes from the generator."""
+    def __call__(
+        self,
+        frame: Frame,
+        generator: torch.Generator,
+        out: UInt8[np.ndarray, "v h w 3"] | None = None,
+    ) -> Frame:
+        """The changed frame; all randomness comes from the generator.
+
+        Args:
+            frame: Stays as it is.
+            generator: Its next numbers decide.
+            out: Where pixels go if they change; None is memory of their own.
+        """
         if torch.rand((), generator=generator).item() < self.flip_probability:
-            frame = flip(frame)
+            frame = flip(frame, out)
         if self.colour is not None:
-            frame = jitter_colour(frame, self.colour, generator)
+            frame = jitter_colour(frame, self.colour, generator, out)
         return frame

@@ -37,9 +37,13 @@ def read_image(path: DataPath) -> UInt8[np.ndarray, "h w 3"]:
     return np.asarray(image, dtype=np.uint8)
 
 
-def channels_first(images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[Tensor, "v 3 h w"]:
-    """Images of one frame, of one size, as a view: their pixels stay where they are."""
-    pixels = images[0][None] if len(images) == 1 else np.stack(images)
+def as_one(images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[np.ndarray, "v h w 3"]:
+    """Images of one size; a single one is not copied."""
+    return images[0][None] if len(images) == 1 else np.stack(images)
+
+
+def channels_first(pixels: UInt8[np.ndarray, "v h w 3"]) -> UInt8[Tensor, "v 3 h w"]:
+    """The images of a frame as a view: pixels stay as files have and convolutions want them."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 

@@ -158,7 +158,7 @@ class KittiDataset:
         return Frame(
             frame_id=name,
             camera_names=(CAMERA,),
-            images=channels_first([image]),
+            images=channels_first(image[None]),
             projection=self._projection(index)[None],
             bev_from_cam=pose[None],
             boxes_cam=boxes_cam,

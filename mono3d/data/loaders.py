@@ -1,21 +1,21 @@
-"""From frames to batches: preparation of one frame, padding, and the loader.
+"""From frames to batches: preparation, padding, and the loader.
 
 All randomness is a function of (seed, epoch, index): a resumed run sees what it would have seen.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import TypeVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mono3d.codec.points import level_size
 from mono3d.data.augment import Augmentation, fit_to_size
+from mono3d.data.images import channels_first, channels_last
 from mono3d.data.lidar import depth_map
 from mono3d.data.sampling import FrameDataset, Sampling
 from mono3d.errors import DataError, Mono3dError
@@ -53,25 +53,54 @@ class Preparation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedFrame:
-    """One frame, ready to be stacked."""
+class _PreparedFrame:
+    """One frame, ready to be stacked; its pixels lie in the batch."""
 
     frame: Frame
     depth_input: Float[Tensor, "v 1 h w"] | None
     depth_targets: Float[Tensor, "v hf wf"] | None
 
 
-def prepare(frame: Frame, how: Preparation, generator: torch.Generator) -> PreparedFrame:
-    """Augment, bring to size, project LiDAR: the work of a loader process on one frame.
+def prepare_batch(
+    frames: Iterable[Frame], generators: Sequence[torch.Generator], how: Preparation
+) -> Batch:
+    """Augment frames, bring them to size, project LiDAR, encode: all that a loader process does.
+
+    Frames are asked for one by one, and their pixels written where the batch has them: an image is
+    gone from memory before the next one comes.
+
+    Args:
+        frames: Of one number of cameras.
+        generators: What each frame's augmentation is drawn from.
+        how: To prepare them.
 
     Raises:
-        DataError: Depth is wanted, but the frame has no LiDAR points.
+        DataError: Depth is wanted, but a frame has no LiDAR points.
     """
+    coming, prepared = iter(frames), list[_PreparedFrame]()
+    pixels = np.empty((0,), np.uint8)
+    for number, generator in enumerate(generators):
+        frame = next(coming)
+        if not prepared:
+            shape = (len(generators), len(frame.images), *how.image_size, 3)
+            pixels = np.empty(shape, np.uint8)
+        prepared.append(_prepare(frame, how, generator, pixels[number]))
+        del frame
+    return _collate(prepared, pixels, how)
+
+
+def _prepare(
+    frame: Frame, how: Preparation, generator: torch.Generator, out: UInt8[np.ndarray, "v h w 3"]
+) -> _PreparedFrame:
     if how.augmentation is None:
         frame = fit_to_size(frame, how.image_size)
     else:
         frame = fit_to_size(frame, how.image_size, how.augmentation.window(generator))
-        frame = how.augmentation(frame, generator)
+        frame = how.augmentation(frame, generator, out)
+    pixels = channels_last(frame.images)
+    if not np.may_share_memory(pixels, out):
+        np.copyto(out, pixels)
+        frame = replace(frame, images=channels_first(out))
     if frame.boxes_cam is not None and frame.boxes_bev is not None:
         frame = replace(
             frame,
@@ -79,7 +108,7 @@ def prepare(frame: Frame, how: Preparation, generator: torch.Generator) -> Prepa
             boxes_bev=_nearest(frame.boxes_bev, how.max_objects),
         )
     stride = how.depth_target_stride
-    return PreparedFrame(
+    return _PreparedFrame(
         frame=frame,
         depth_input=_depth_maps(frame, how.image_size, 1)[:, None]
         if how.with_depth_input
@@ -111,8 +140,8 @@ def _depth_maps(frame: Frame, image_size: tuple[int, int], stride: int) -> Float
     return torch.stack([depth_map(frame.points, pose, p, size) for pose, p in cameras])
 
 
-class PreparedDataset(Dataset[PreparedFrame]):
-    """A data set whose items are asked for as (epoch, index)."""
+class PreparedDataset(Dataset[Batch]):
+    """A data set whose items are batches, asked for as (epoch, index) of each frame."""
 
     def __init__(self, dataset: FrameDataset, preparation: Preparation, seed: int) -> None:
         """Wrap a data set."""
@@ -120,12 +149,18 @@ class PreparedDataset(Dataset[PreparedFrame]):
         self.preparation = preparation
         self._seed = seed
 
-    def __getitem__(self, key: tuple[int, int]) -> PreparedFrame:
-        """One frame with the augmentation that belongs to this epoch."""
-        epoch, index = key
+    def __getitem__(self, keys: Sequence[tuple[int, int]]) -> Batch:
+        """Frames of one epoch, with the augmentation that belongs to it."""
+        epoch = keys[0][0]
+        return prepare_batch(
+            (self._dataset[index] for _, index in keys),
+            [self._generator(epoch, index) for _, index in keys],
+            self.preparation.in_epoch(epoch),
+        )
+
+    def _generator(self, epoch: int, index: int) -> torch.Generator:
         words = np.random.SeedSequence([self._seed, epoch, index]).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(words[0]))
-        return prepare(self._dataset[index], self.preparation.in_epoch(epoch), generator)
+        return torch.Generator().manual_seed(int(words[0]))
 
 
 class BatchLoader:
@@ -195,8 +230,8 @@ def _load(
     return _through(
         DataLoader(
             prepared,
-            batch_sampler=keys,
-            collate_fn=partial(collate, how=prepared.preparation),
+            sampler=keys,
+            batch_size=None,
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
         )
@@ -222,15 +257,13 @@ def _own_line(error: Mono3dError) -> str:
     return line.strip() if before else str(error)
 
 
-def collate(prepared: Sequence[PreparedFrame], how: Preparation) -> Batch:
+def _collate(
+    prepared: Sequence[_PreparedFrame], pixels: UInt8[np.ndarray, "b v h w 3"], how: Preparation
+) -> Batch:
     """Stack prepared frames and encode their boxes.
 
     Boxes are padded to `max_objects`, points joined with offsets; points and depth inputs are in
     the batch where all its frames have them.
-
-    Args:
-        prepared: Of one image size and number of cameras.
-        how: They were prepared.
     """
     frames = [item.frame for item in prepared]
     has_points = all(frame.points is not None for frame in frames)
@@ -238,8 +271,6 @@ def collate(prepared: Sequence[PreparedFrame], how: Preparation) -> Batch:
     inputs = [item.depth_input for item in prepared if item.depth_input is not None]
     targets = [item.depth_targets for item in prepared if item.depth_targets is not None]
     sizes = torch.tensor([0, *(len(p) for p in points)])
-    # Pixels stay interleaved, as files have them and as convolutions want them.
-    pixels = torch.stack([frame.images.permute(0, 2, 3, 1) for frame in frames])
     projection = torch.stack([frame.projection for frame in frames])
     boxes_of_cameras = [boxes for frame in frames for boxes in _boxes_of_cameras(frame)]
     boxes_cam = map_tensors(
@@ -247,7 +278,7 @@ def collate(prepared: Sequence[PreparedFrame], how: Preparation) -> Batch:
     )
     return Batch(
         frame_ids=tuple(frame.frame_id for frame in frames),
-        images=pixels.permute(0, 1, 4, 2, 3),
+        images=torch.from_numpy(pixels).permute(0, 1, 4, 2, 3),
         projection=projection,
         bev_from_cam=torch.stack([frame.bev_from_cam for frame in frames]),
         points=torch.cat(points) if has_points else None,
@@ -257,7 +288,7 @@ def collate(prepared: Sequence[PreparedFrame], how: Preparation) -> Batch:
         has_labels=torch.tensor([frame.boxes_bev is not None for frame in frames]),
         boxes_cam=boxes_cam,
         boxes_bev=_padded([_boxes_of_moment(frame) for frame in frames], how.max_objects),
-        positives=how.encode(boxes_cam, projection, (pixels.shape[2], pixels.shape[3])),
+        positives=how.encode(boxes_cam, projection, how.image_size),
     )
 
 

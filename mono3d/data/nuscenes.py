@@ -195,11 +195,11 @@ class NuScenesDataset:
         """
         sample, channels = self._locate(index)
         poses = self._index.global_from_cam[sample, channels]
-        bev_from_global = rigid_inverse(self._index.global_from_bev[sample])
+        global_from_bev = self._index.global_from_bev[sample]
         boxes_cam, boxes_bev = None, None
         if self._has_labels:
             boxes_cam = self._boxes_cam(sample, channels)
-            boxes_bev = self._objects.in_bev(self._objects.rows(sample), bev_from_global)
+            boxes_bev = self._objects.in_bev(self._objects.rows(sample), global_from_bev)
         files = [file.decode() for file in self._index.camera_files[sample, channels].tolist()]
         return Frame(
             frame_id=self._frame_id(sample, channels),
@@ -209,7 +209,9 @@ class NuScenesDataset:
                 self._index.image_sizes[sample, channels].tolist(),
             ),
             projection=self._projection(sample, channels),
-            bev_from_cam=torch.from_numpy((bev_from_global @ poses).astype(np.float32)),
+            bev_from_cam=torch.from_numpy(
+                (rigid_inverse(global_from_bev) @ poses).astype(np.float32)
+            ),
             boxes_cam=boxes_cam,
             boxes_bev=boxes_bev,
             points=self._points(sample) if self._with_points else None,
@@ -309,10 +311,10 @@ class NuScenesDataset:
     def _boxes_cam(self, sample: int, channels: Int64[np.ndarray, " v"]) -> tuple[Boxes3D, ...]:
         rows = self._objects.rows(sample)
         is_seen = self._index.is_in_image[rows][:, channels]
-        cam_from_global = rigid_inverse(self._index.global_from_cam[sample, channels])
+        poses = self._index.global_from_cam[sample, channels]
         return tuple(
-            self._objects.in_camera(rows[seen], transform)
-            for seen, transform in zip(is_seen.T, cam_from_global, strict=True)
+            self._objects.in_camera(rows[seen], pose)
+            for seen, pose in zip(is_seen.T, poses, strict=True)
         )
 
     def _projection(self, sample: int, channels: Int64[np.ndarray, " v"]) -> Float[Tensor, "v 3 4"]:

@@ -137,16 +137,16 @@ def rigid_inverse(pose: Float64[np.ndarray, "*n 4 4"]) -> Float64[np.ndarray, "*
 def boxes_in_camera(
     centers: Float64[np.ndarray, "n 3"],
     forward: Float32[np.ndarray, "n 3"],
-    cam_from_global: Float64[np.ndarray, "*n 4 4"],
+    global_from_cam: Float64[np.ndarray, "*n 4 4"],
 ) -> tuple[Float32[np.ndarray, "n 3"], Float32[np.ndarray, " n"]]:
-    """Centres and yaw of global boxes in a camera frame; one transform for all, or one each.
+    """Centres and yaw of global boxes in a camera frame; one pose for all, or one each.
 
     The yaw is that of the forward axis projected on the camera's ground plane.
     """
-    rotation, shift = cam_from_global[..., :3, :3], cam_from_global[..., :3, 3]
-    turned = np.einsum("...ij,...j->...i", rotation, forward)
+    rotation, position = global_from_cam[..., :3, :3], global_from_cam[..., :3, 3]
+    moved = np.einsum("...ij,...i->...j", rotation, centers - position)
+    turned = np.einsum("...ij,...i->...j", rotation, forward)
     yaw = np.arctan2(-turned[:, 2], turned[:, 0])
-    moved = np.einsum("...ij,...j->...i", rotation, centers) + shift
     return moved.astype(np.float32), yaw.astype(np.float32)
 
 
@@ -177,9 +177,7 @@ def _meets_image(
     intrinsics: Float64[np.ndarray, "n 3 3"],
     image_size: tuple[int, int],
 ) -> Bool[np.ndarray, " n"]:
-    centers, yaw = boxes_in_camera(
-        boxes["centers"], boxes["forward"], rigid_inverse(global_from_cam)
-    )
+    centers, yaw = boxes_in_camera(boxes["centers"], boxes["forward"], global_from_cam)
     placed = (torch.from_numpy(values) for values in (centers, boxes["dims_hwl"], yaw))
     corners = corners_cam(*placed)
     projection = torch.nn.functional.pad(torch.from_numpy(intrinsics).float(), (0, 1))

@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
 from mono3d.data.files import DataPath, read_points
-from mono3d.data.images import channels_first, read_image
+from mono3d.data.images import as_one, channels_first, read_image
 from mono3d.errors import DataError
 
 _POINT_VALUES = 5
@@ -33,7 +33,7 @@ def read_views(
             raise DataError(f"{path}: image has {image.shape[:2]} pixels, its table says {size}")
         if image.shape != images[0].shape:
             raise DataError(f"{path}: another size than {paths[0].name}; one frame has one size")
-    return channels_first(images)
+    return channels_first(as_one(images))
 
 
 def read_sweep(path: DataPath, bev_from_lidar: Float64[np.ndarray, "4 4"]) -> Float[Tensor, "n 4"]:

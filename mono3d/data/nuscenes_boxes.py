@@ -32,23 +32,23 @@ class ObjectReader:
         return rows
 
     def in_camera(
-        self, rows: Int64[np.ndarray, " n"], cam_from_global: Float64[np.ndarray, "4 4"]
+        self, rows: Int64[np.ndarray, " n"], global_from_cam: Float64[np.ndarray, "4 4"]
     ) -> Boxes3D:
-        """Boxes in a camera frame."""
+        """Boxes in the frame of a camera at a pose."""
         centers, yaw = boxes_in_camera(
-            self.index.centers[rows], self.index.forward[rows], cam_from_global
+            self.index.centers[rows], self.index.forward[rows], global_from_cam
         )
-        velocity = _rotated(self.index.velocity[rows], cam_from_global)[:, _CAMERA_GROUND]
+        velocity = _turned(self.index.velocity[rows], global_from_cam)[:, _CAMERA_GROUND]
         return self._boxes(rows, centers, torch.from_numpy(yaw), velocity)
 
     def in_bev(
-        self, rows: Int64[np.ndarray, " n"], bev_from_global: Float64[np.ndarray, "4 4"]
+        self, rows: Int64[np.ndarray, " n"], global_from_bev: Float64[np.ndarray, "4 4"]
     ) -> Boxes3D:
-        """Boxes in the bev frame."""
-        centers = self.index.centers[rows] @ bev_from_global[:3, :3].T + bev_from_global[:3, 3]
-        forward = torch.from_numpy(_rotated(self.index.forward[rows], bev_from_global))
+        """Boxes in the bev frame at a pose."""
+        centers = (self.index.centers[rows] - global_from_bev[:3, 3]) @ global_from_bev[:3, :3]
+        forward = torch.from_numpy(_turned(self.index.forward[rows], global_from_bev))
         yaw = torch.atan2(forward[:, 1], forward[:, 0])
-        velocity = _rotated(self.index.velocity[rows], bev_from_global)[:, _BEV_GROUND]
+        velocity = _turned(self.index.velocity[rows], global_from_bev)[:, _BEV_GROUND]
         return self._boxes(rows, centers.astype(np.float32), yaw, velocity)
 
     def _boxes(
@@ -73,8 +73,9 @@ class ObjectReader:
         )
 
 
-def _rotated(
-    vectors: Float32[np.ndarray, "n 3"], transform: Float64[np.ndarray, "4 4"]
+def _turned(
+    vectors: Float32[np.ndarray, "n 3"], pose: Float64[np.ndarray, "4 4"]
 ) -> Float32[np.ndarray, "n 3"]:
-    rotated: np.ndarray = vectors @ transform[:3, :3].T.astype(np.float32)
-    return rotated
+    """Global vectors as the pose's frame has them."""
+    turned: np.ndarray = vectors @ pose[:3, :3].astype(np.float32)
+    return turned

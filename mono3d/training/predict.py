@@ -15,7 +15,7 @@ from mono3d.config.schema import EvaluationConfig, RunConfig
 from mono3d.data.cameras import checked_projection
 from mono3d.data.files import DataPath, data_path
 from mono3d.data.images import read_image
-from mono3d.data.loaders import collate, prepare
+from mono3d.data.loaders import prepare_batch
 from mono3d.data.undistort import Distortion, undistort
 from mono3d.errors import ConfigError, DataError, Mono3dError
 from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM
@@ -144,9 +144,8 @@ class Detector:
         raise failure
 
     def _detect(self, frames: Sequence[Frame], settings: EvaluationConfig) -> list[Detections]:
-        generator = torch.Generator()
-        prepared = [prepare(frame, self._preparation, generator) for frame in frames]
-        batch = to_device(collate(prepared, self._preparation), self._device)
+        generators = [torch.Generator()] * len(frames)
+        batch = to_device(prepare_batch(frames, generators, self._preparation), self._device)
         responses = respond(settings, self._codec, self._network, None, batch)
         return detect(settings, self._codec, responses, batch)
 

@@ -18,6 +18,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from mono3d.config.schema import RunConfig
+from mono3d.model.trunk import Trunk
 from mono3d.storage.location import join, upload_directory
 from mono3d.training.batch_trial import training_fits
 from mono3d.training.local import best_device, local_folder
@@ -148,7 +149,7 @@ def _profiled(walk: Iterator[object], state: TrainState, steps: int) -> profile:
 def _labelled_parts(network: nn.Module) -> Iterator[None]:
     """Make stages of what a network consists of, by hooks: an exported graph has no labels."""
     handles = []
-    for name, part in network.named_children():
+    for name, part in _parts(network):
         label = _Label(f"{STAGE}forward/{name}")
         handles += [
             part.register_forward_pre_hook(label.begin),
@@ -170,3 +171,12 @@ class _Label:
 
     def end(self, *_: object) -> None:
         self._label.__exit__(None, None, None)
+
+
+def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Children of a network; in place of its trunk, the trunk's."""
+    for name, part in network.named_children():
+        if isinstance(part, Trunk):
+            yield from part.named_children()
+        else:
+            yield name, part

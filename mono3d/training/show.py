@@ -11,7 +11,7 @@ from mono3d.codec.point_codec import PointCodec
 from mono3d.codec.points import level_size
 from mono3d.config.schema import RunConfig
 from mono3d.data.lidar import depth_map
-from mono3d.data.loaders import PreparedDataset, collate
+from mono3d.data.loaders import PreparedDataset
 from mono3d.data.sampling import FrameDataset
 from mono3d.errors import ConfigError
 from mono3d.evaluation.target_figure import Teaching
@@ -64,13 +64,31 @@ def show_frames(
     if checkpoint is not None:
         load_student(checkpoint, module.student)
     for index in indices:
-        item = prepared[epoch, index]
-        batch = collate([item], preparation)
+        batch = prepared[[(epoch, index)]]
         with torch.no_grad():
             predictions = module.student(batch)
             assert isinstance(module.objective, PointObjective)
             mined = module.objective.mined_weights(predictions, batch, _alone(config, batch))
-        yield ShownFrame(frame=item.frame, teaching=_teaching(codec, item.frame, batch, mined[0]))
+        frame = _frame_of(batch)
+        yield ShownFrame(frame=frame, teaching=_teaching(codec, frame, batch, mined[0]))
+
+
+def _frame_of(batch: Batch) -> Frame:
+    """The only frame of a batch of one camera."""
+    first = torch.tensor(0)
+    boxes = batch.boxes_cam.select(first).select(first)
+    of_moment = batch.boxes_bev.select(first)
+    is_labelled = bool(batch.has_labels[0])
+    return Frame(
+        frame_id=batch.frame_ids[0],
+        camera_names=("camera",),
+        images=batch.images[0],
+        projection=batch.projection[0],
+        bev_from_cam=batch.bev_from_cam[0],
+        boxes_cam=(boxes.select(boxes.valid),) if is_labelled else None,
+        boxes_bev=of_moment.select(of_moment.valid) if is_labelled else None,
+        points=batch.points,
+    )
 
 
 def _alone(config: RunConfig, batch: Batch) -> StepContext:

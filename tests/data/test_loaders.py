@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from mono3d.data.augment import Augmentation, ColourJitter
-from mono3d.data.loaders import BatchLoader, Preparation, collate, evaluation_batches, prepare
+from mono3d.data.augment import Augmentation, ColourJitter, fit_to_size
+from mono3d.data.loaders import BatchLoader, Preparation, evaluation_batches, prepare_batch
 from mono3d.data.sampling import Sampling
 from mono3d.errors import DataError
 from mono3d.structures import Batch, Frame, map_tensors
@@ -146,8 +146,7 @@ def test_depth_targets_are_the_nearest_points_of_cells() -> None:
             [10.0, 0.75, -1.25, 0.5],  # pixel (42, 34): cell (5, 4)
         ]),
     )  # fmt: skip
-    how = preparation(depth_target_stride=8)
-    batch = collate([prepare(frame, how, torch.Generator())], how)
+    batch = prepare_batch([frame], [torch.Generator()], preparation(depth_target_stride=8))
     assert batch.depth_targets is not None
     assert batch.depth_targets.shape == (1, 1, 8, 12)
     cells = batch.depth_targets[0, 0]
@@ -161,7 +160,7 @@ def test_depth_without_points_is_an_error_that_names_the_frame() -> None:
     with pytest.raises(
         DataError, match=r"^frame moment-4: depth .*wanted, but it has no LiDAR points"
     ):
-        prepare(frame, preparation(with_depth_input=True), torch.Generator())
+        prepare_batch([frame], [torch.Generator()], preparation(with_depth_input=True))
 
 
 def test_an_epoch_has_its_batches_and_can_start_in_its_middle() -> None:
@@ -242,10 +241,9 @@ def test_a_loader_finds_every_tensor_of_a_batch_to_pin(monkeypatch: pytest.Monke
     assert marked == [id(tensor) for tensor in all_tensors(batch)]
 
 
-def test_collate_takes_what_prepare_gives() -> None:
-    how = preparation()
+def test_a_batch_holds_its_frames() -> None:
     frames = [FramesInMemory(3)[i] for i in range(3)]
-    batch = collate([prepare(frame, how, torch.Generator()) for frame in frames], how)
+    batch = prepare_batch(frames, [torch.Generator()] * 3, preparation())
     assert batch.images.shape == (3, 1, 3, *IMAGE_SIZE)
     for i, frame in enumerate(frames):
         assert torch.equal(batch.images[i], frame.images)
@@ -253,6 +251,26 @@ def test_collate_takes_what_prepare_gives() -> None:
         alone = CODEC.positives(frame.boxes_cam[0], frame.projection[0], IMAGE_SIZE)
         assert torch.equal(batch.positives.index[i, 0], alone.index)
         assert torch.equal(batch.positives.weight[i, 0], alone.weight)
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@pytest.mark.parametrize("colour", [None, ColourJitter()])
+@pytest.mark.parametrize("size", [IMAGE_SIZE, (32, 56)])
+def test_pixels_written_into_a_batch_are_those_of_the_changed_frames(
+    flip: float, colour: ColourJitter | None, size: tuple[int, int]
+) -> None:
+    """And the frames themselves stay as they were."""
+    frames = [surround_frame(seed) for seed in range(2)]
+    before = [frame.images.clone() for frame in frames]
+    change = Augmentation(flip_probability=flip, colour=colour)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(2)]
+    how = preparation(augmentation=change, image_size=size)
+    batch = prepare_batch(frames, [g.clone_state() for g in generators], how)
+    for i, frame in enumerate(frames):
+        alone = change(fit_to_size(frame, size), generators[i])
+        assert torch.equal(batch.images[i], alone.images)
+        assert torch.equal(batch.projection[i], alone.projection)
+        assert torch.equal(frame.images, before[i])
 
 
 def test_pixels_of_a_batch_lie_as_convolutions_want_them() -> None:

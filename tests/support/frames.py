@@ -14,7 +14,7 @@ from mono3d.codec.dense import DenseCodec
 from mono3d.codec.depth import LogDepthCodec
 from mono3d.codec.point_codec import PointCodec
 from mono3d.data.augment import Augmentation
-from mono3d.data.loaders import Preparation, collate, prepare
+from mono3d.data.loaders import Preparation, prepare_batch
 from mono3d.geometry.boxes import corners_cam, hull_2d, yaw_cam_from_bev
 from mono3d.geometry.camera import transform_points
 from mono3d.structures import Batch, Boxes3D, Frame
@@ -198,7 +198,7 @@ def make_batch(
     max_objects: int = 16,
     with_depth_input: bool = False,
 ) -> Batch:
-    """Frames through the loader's own preparation and collation."""
+    """Frames through the loader's own preparation."""
     preparation = Preparation(
         image_size=IMAGE_SIZE,
         encode=codec.positives,
@@ -207,7 +207,7 @@ def make_batch(
         max_objects=max_objects,
     )
     generator = torch.Generator().manual_seed(0)
-    return collate([prepare(frame, preparation, generator) for frame in frames], preparation)
+    return prepare_batch(frames, [generator] * len(frames), preparation)
 
 
 def make_center_codec(*, stride: int = 4) -> CenterCodec:
