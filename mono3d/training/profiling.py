@@ -147,7 +147,7 @@ def _profiled(walk: Iterator[object], state: TrainState, steps: int) -> profile:
 
 @contextmanager
 def _labelled_parts(network: nn.Module) -> Iterator[None]:
-    """Make stages of what a network consists of, by hooks: an exported graph has no labels."""
+    """Make stages of what a network consists of, by hooks: labels would be in exported graphs."""
     handles = []
     for name, part in _parts(network):
         label = _Label(f"{STAGE}forward/{name}")
@@ -160,6 +160,15 @@ def _labelled_parts(network: nn.Module) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """What a network consists of, and what those parts consist of where it has names."""
+    for name, part in network.named_children():
+        yield name, part
+        inner = [(f"{name}/{own}", p) for own, p in part.named_children() if not own.isdigit()]
+        if len(inner) > 1:
+            yield from inner
 
 
 class _Label:
