@@ -18,7 +18,6 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from mono3d.config.schema import RunConfig
-from mono3d.model.trunk import Trunk
 from mono3d.storage.location import join, upload_directory
 from mono3d.training.batch_trial import training_fits
 from mono3d.training.local import best_device, local_folder
@@ -180,12 +179,3 @@ class _Label:
 
     def end(self, *_: object) -> None:
         self._label.__exit__(None, None, None)
-
-
-def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Children of a network; in place of its trunk, the trunk's."""
-    for name, part in network.named_children():
-        if isinstance(part, Trunk):
-            yield from part.named_children()
-        else:
-            yield name, part
