@@ -48,7 +48,7 @@ lint: $(INSTALLED)
 check: lint test
 
 bench: $(INSTALLED)
-	for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

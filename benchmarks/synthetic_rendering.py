@@ -1,6 +1,6 @@
 """How many camera images does the synthetic world write a second and core?
 
-    .venv/bin/python benchmarks/synthetic_rendering.py [SCENES]
+    .venv/bin/python -m benchmarks.synthetic_rendering
 
 Counts CPU seconds, so that other users of the machine matter less. Everything that makes a data
 set is in it: building worlds, six cameras, LiDAR, labels, JPEG, tables. The peer is decoding and
@@ -10,53 +10,65 @@ that any program can take to touch such a data set.
 
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from benchmarks.support.measure import cpu_seconds
+from benchmarks.support.rows import Row, publish
 from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 
-IMAGE_SIZE = (800, 448)
 JPEG_QUALITY = 92
 TARGET_IMAGES_PER_S = 25.0
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+def measure(image_size: tuple[int, int], *, scenes: int, samples: int) -> list[Row]:
+    """Rows for images of one size, width and height."""
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        _write(Path(folder) / "warm-up", image_size, 1, 1)  # compiles the renderer
+        root = Path(folder) / "measured"
+        rendering_s = cpu_seconds(_write, root, image_size, scenes, samples)
+        files = sorted(root.glob("samples/CAM_*/*.jpg"))
+        jpeg_s = cpu_seconds(_decode_and_encode, files)
+    rate, size = len(files) / rendering_s, f"{image_size[0]}x{image_size[1]}"
+    return [
+        Row(
+            name=f"writing an image of {size}, of a second's {TARGET_IMAGES_PER_S:g}th part",
+            ratio=TARGET_IMAGES_PER_S / rate,
+            target=1.0,
+            detail=f"{rate:.1f} images a second and core",
+        ),
+        Row(
+            name="writing it against decoding and encoding it",
+            ratio=rendering_s / jpeg_s,
+            detail=f"that is {len(files) / jpeg_s:.1f} images a second and core",
+        ),
+    ]
 
 
-def write(root: Path, scenes: int) -> int:
+def _write(root: Path, image_size: tuple[int, int], scenes: int, samples: int) -> None:
     config = SyntheticConfig(
-        image_size=IMAGE_SIZE, train_scenes=scenes - 1, val_scenes=1, samples_per_scene=4, seed=0
+        image_size=image_size,
+        train_scenes=scenes - 1,
+        val_scenes=1,
+        samples_per_scene=samples,
+        seed=0,
     )
-    return write_nuscenes(root, config, num_processes=1).num_images
+    write_nuscenes(root, config, num_processes=1)
 
 
-def decode_and_encode(files: list[Path]) -> None:
+def _decode_and_encode(files: list[Path]) -> None:
     for file in files:
         image = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
         cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
 
 
-def main(scenes: int) -> None:
-    cv2.setNumThreads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder) / "warm-up", 1)  # compiles the renderer
-        root = Path(folder) / "measured"
-        rendering_s = cpu_seconds(lambda: write(root, scenes))
-        files = sorted(root.glob("samples/CAM_*/*.jpg"))
-        jpeg_s = cpu_seconds(lambda: decode_and_encode(files))
-    rate = len(files) / rendering_s
-    print(f"{len(files)} images of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}")
-    print(f"written          {rate:7.1f} images/s and core (target {TARGET_IMAGES_PER_S:.0f})")
-    print(f"decode + encode  {len(files) / jpeg_s:7.1f} images/s and core")
-    print(f"ratio            {rendering_s / jpeg_s:7.2f}")
+def main() -> int:
+    """As the data set's own default size."""
+    return publish("synthetic_rendering", measure((800, 448), scenes=6, samples=4))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 6)
+    sys.exit(main())

@@ -298,14 +298,12 @@ def _boxes_of_moment(frame: Frame) -> Boxes3D:
 
 def _padded(boxes: Sequence[Boxes3D], slots: int) -> Boxes3D:
     """Boxes [n] of each image or moment as [images slots]; zeros (False) after the last box."""
-    places = [
-        place for i, own in enumerate(boxes) for place in range(i * slots, i * slots + len(own))
-    ]
-    index, size = torch.tensor(places, dtype=torch.int64), len(boxes) * slots
+    counts = np.array([len(own) for own in boxes])
+    taken = torch.from_numpy(np.flatnonzero(np.arange(slots) < counts[:, None]))
 
     def padded(name: str) -> Tensor:
         values = torch.cat([getattr(own, name) for own in boxes])
-        room = values.new_zeros(size, *values.shape[1:])
-        return room.index_copy_(0, index, values).view(len(boxes), slots, *values.shape[1:])
+        room = values.new_zeros(len(boxes) * slots, *values.shape[1:])
+        return room.index_copy_(0, taken, values).view(len(boxes), slots, *values.shape[1:])
 
     return Boxes3D(**{f.name: padded(f.name) for f in fields(Boxes3D)})
