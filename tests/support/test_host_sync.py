@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +19,10 @@ FORBIDDEN: dict[str, Callable[[Tensor], object]] = {
     "scalar_index": lambda x: x[torch.tensor(0)],
     "unique": torch.unique,
     "equal": lambda x: torch.equal(x, x),
+    "tolist": lambda x: x.tolist(),
+    "numpy": lambda x: x.numpy(),
+    "array": np.asarray,
+    "cpu": lambda x: x.cpu(),
 }
 
 

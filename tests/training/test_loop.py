@@ -54,19 +54,41 @@ def test_twenty_steps_lower_the_loss(family: dict[str, object]) -> None:
     assert state.skipped == 0
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("with_statistics", [False, True])
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd", "muon"])
 @pytest.mark.parametrize("mining", ["none", "gmm"])
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_a_step_never_waits_for_the_device(
-    family: dict[str, object], optimiser: str, mining: str
+    family: dict[str, object], optimiser: str, mining: str, with_statistics: bool
 ) -> None:
+    """Forward, backward, clipping, optimiser, average, mining and its statistics, metrics kept."""
     state, batches = tiny_state(optim__kind=optimiser, mining__kind=mining, **family)
     meter = StepMeter(10)
     step(state, batches[:2], with_statistics=True)
     with NoHostSync():
-        output = step(state, batches[2:], with_statistics=True)
+        output = step(state, batches[2:], with_statistics=with_statistics)
         assert meter.add(state, output, num_frames=4) is None
-    assert output.statistics["mining/weight_mean"].isfinite()
+    assert ("mining/weight_mean" in output.statistics) == with_statistics
+    assert state.skipped == 0
+
+
+def test_no_option_of_the_detector_makes_a_step_wait_for_the_device() -> None:
+    state, batches = tiny_state(
+        model__num_depth_bins=4, model__has_uncertainty=True, loss__depth_loss="laplace",
+        model__ground={"height_m": 0.0},
+    )  # fmt: skip
+    step(state, batches[:2])
+    with NoHostSync():
+        output = step(state, batches[2:], with_statistics=True)
+    assert all(value.isfinite() for value in output.terms.values())
+
+
+def test_metrics_cross_in_one_transfer_when_they_are_due() -> None:
+    state, batches = tiny_state()
+    meter = StepMeter(1)
+    output = step(state, batches[:2])
+    with pytest.raises(AssertionError, match=r"tolist waits"), NoHostSync():
+        meter.add(state, output, num_frames=4)
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
