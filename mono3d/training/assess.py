@@ -105,7 +105,7 @@ def record_network(location: str | Path, config: RunConfig, tracker: Tracker) ->
     network = build_model(config)
     load_student(location, network)
     tracker.log_model(
-        ExportedDetector(network.eval(), build_codec(config), top_k=config.evaluation.top_k),
+        ExportedDetector(network.eval(), build_codec(config), config.evaluation),
         example_inputs(config, build_dataset(config, "val")),
         name="model",
         registered_name=config.tracking.registered_model,

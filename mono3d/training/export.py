@@ -1,24 +1,24 @@
 """The trained student as a module of tensors in and tensors out, for MLflow and other programs."""
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from mono3d.codec.point_codec import PointCodec
+from mono3d.config.schema import EvaluationConfig
 from mono3d.structures import Inputs
+from mono3d.training.detect import respond
 
 
 class ExportedDetector(nn.Module):
     """Image and camera → the best boxes of each image, before suppression of overlaps."""
 
-    def __init__(self, student: nn.Module, codec: PointCodec, *, top_k: int) -> None:
-        """Wrap the student; shares its weights."""
+    def __init__(self, student: nn.Module, codec: PointCodec, settings: EvaluationConfig) -> None:
+        """Wrap the student; shares its weights. It answers as it is evaluated: `flip`, `top_k`."""
         super().__init__()
         self.student = student
         self._codec = codec
-        self._top_k = top_k
+        self._settings = settings
 
     def forward(
         self,
@@ -44,8 +44,8 @@ class ExportedDetector(nn.Module):
             projection=projection[:, None],
             bev_from_cam=bev_from_cam[:, None],
         )
-        responses: Mapping[str, Tensor] = self.student(inputs).responses
-        boxes, scores = self._codec.decode(responses, inputs, top_k=self._top_k)
+        responses = respond(self._settings, self._codec, self.student, None, inputs)
+        boxes, scores = self._codec.decode(responses, inputs, top_k=self._settings.top_k)
         return {
             "boxes": torch.cat([boxes.centers, boxes.dims_hwl, boxes.yaw[..., None]], dim=-1),
             "velocity": boxes.velocity,

@@ -16,15 +16,17 @@ CENTER = {
 
 
 @pytest.mark.parametrize(
-    "model", [{}, {"ground": {"height_m": 0.0}}, CENTER], ids=["dense", "ground", "center"]
+    ("model", "flip"),
+    [({}, False), ({"ground": {"height_m": 0.0}}, False), (CENTER, False), (CENTER, True)],
+    ids=["dense", "ground", "center", "mirrored"],
 )
 def test_an_export_takes_any_number_of_images(
-    model: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    model: dict[str, object], flip: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Checked shapes are read, and what is read an export takes for fixed.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    config = tiny_config(model=model)
-    detector = ExportedDetector(build_model(config).eval(), build_codec(config), top_k=5)
+    config = tiny_config(model=model, evaluation__flip=flip, evaluation__top_k=5)
+    detector = ExportedDetector(build_model(config).eval(), build_codec(config), config.evaluation)
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 255, (3, 3, *IMAGE_SIZE), generator=random, dtype=torch.uint8)
     height, width = IMAGE_SIZE
