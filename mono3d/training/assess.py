@@ -122,7 +122,7 @@ def example_inputs(config: RunConfig, dataset: FrameDataset) -> dict[str, torch.
     )
     batch = next(batches)
     return {
-        "image": batch.images[:, 0],
+        "image": batch.images[:, 0].contiguous(),
         "projection": batch.projection[:, 0],
         "bev_from_cam": batch.bev_from_cam[:, 0],
     }
