@@ -19,6 +19,8 @@ _SIGNS = (
     "CUDNN_STATUS_ALLOC_FAILED",
 )
 """In errors that have no type of their own."""
+_ONEDNN = ("could not create a primitive", "could not execute a primitive")
+"""All that is said where code or scratch memory of a convolution on the CPU was refused."""
 
 
 class EvaluationMemoryError(MemoryError):
@@ -79,7 +81,8 @@ def _free_frames(error: BaseException | None) -> None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of GPU or process is exhausted."""
     has_type = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return has_type or any(sign in str(error) for sign in _SIGNS)
+    text = str(error)
+    return has_type or text in _ONEDNN or any(sign in text for sign in _SIGNS)
 
 
 def memory_bytes(device: torch.device) -> tuple[int, int]:
