@@ -137,6 +137,5 @@ def assert_same(found: Detections, wanted: Detections) -> None:
     """Alike but for rounding: in another memory layout a convolution may add in another order."""
     torch.testing.assert_close(found.scores, wanted.scores)
     for name in ("centers", "dims_hwl", "yaw", "labels", "velocity", "attributes"):
-        torch.testing.assert_close(
-            getattr(found.boxes, name), getattr(wanted.boxes, name), msg=lambda m: f"{name}: {m}"
-        )
+        value, expected = getattr(found.boxes, name), getattr(wanted.boxes, name)
+        torch.testing.assert_close(value, expected, msg=f"{name}: {value} is not {expected}")
