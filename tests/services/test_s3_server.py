@@ -33,6 +33,7 @@ def _kill(server: S3Server) -> None:
     psutil.Process(pid).wait(10)
 
 
+@pytest.mark.slow
 def test_acknowledged_objects_survive_kill_9_and_a_move(
     server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

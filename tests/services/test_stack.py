@@ -100,6 +100,7 @@ def test_stack_that_was_up_is_left_alone(up: Stack) -> None:
     assert _pids(up) == before
 
 
+@pytest.mark.slow
 def test_after_kill_9_the_same_data_are_back_at_the_same_addresses(
     up: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def test_never_started_is_said(tmp_path: Path) -> None:
     assert stack.stop() == []
 
 
+@pytest.mark.slow
 def test_failed_start_stops_what_was_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +147,7 @@ def test_failed_start_stops_what_was_started(
     assert _all_pids(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_work_beside_the_start_is_done_before_the_block_and_its_failure_stops_all(
     tmp_path: Path,
 ) -> None:
@@ -173,6 +176,7 @@ def test_exception_stops_what_was_started(tmp_path: Path) -> None:
     assert _all_pids(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "returncode"),
     [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, -signal.SIGINT, marks=pytest.mark.slow)],

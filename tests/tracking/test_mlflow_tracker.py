@@ -118,6 +118,7 @@ def test_run_is_recorded_and_ended(
     assert config == {"optim.lr": "3e-4", "data.classes": "x" * 7000}
 
 
+@pytest.mark.slow
 def test_killed_server_costs_no_metric_and_no_duplicate(
     start: Start,
     mlflow_server: MlflowProcess,

@@ -15,6 +15,7 @@ CENTER = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "flip"),
     [({}, False), ({"ground": {"height_m": 0.0}}, False), (CENTER, False), (CENTER, True)],

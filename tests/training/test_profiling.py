@@ -103,6 +103,7 @@ def test_ranks_that_only_follow_take_as_many_steps(config: RunConfig) -> None:
     assert parts.state.step == WARM_UP_STEPS + STEPS + 1 + STEPS
 
 
+@pytest.mark.slow
 def test_a_profile_leaves_the_run_as_it_is(config: RunConfig, tmp_path: Path) -> None:
     location = profile_locally(config, name="a", steps=1, build=tiny_parts)
     folder = tmp_path / "runs" / "a"
