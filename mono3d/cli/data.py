@@ -221,7 +221,7 @@ def _open(
 ) -> "KittiDataset | NuScenesDataset":
     """KITTI's format where there is a training/ or testing/ folder, else nuScenes'."""
     from mono3d.codec.nuscenes_names import DETECTION_CLASSES
-    from mono3d.config.schema import KITTI_CLASSES
+    from mono3d.config.data_sections import KITTI_CLASSES
     from mono3d.data.files import data_path
     from mono3d.data.kitti import KittiDataset
     from mono3d.data.nuscenes import NuScenesDataset

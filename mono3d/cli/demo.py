@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mono3d.cli.rendering import render
+from mono3d.config.data_sections import NuScenesData
 from mono3d.config.load import load_recipe
-from mono3d.config.schema import NuScenesData, RunConfig
+from mono3d.config.schema import RunConfig
 from mono3d.errors import ConfigError
 from mono3d.services.address import RUNS_URI
 from mono3d.services.stack import running_stack

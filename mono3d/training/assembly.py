@@ -15,25 +15,27 @@ from mono3d.codec.dense import DenseCodec
 from mono3d.codec.depth import LogDepthCodec
 from mono3d.codec.nuscenes_names import ATTRIBUTES
 from mono3d.codec.point_codec import PointCodec, PositionConfidence
+from mono3d.config.data_sections import (
+    DataConfig,
+    KittiData,
+    KittiFolder,
+    KittiSet,
+    MergedData,
+    NuScenesData,
+    NuScenesFolder,
+    NuScenesSet,
+)
 from mono3d.config.schema import (
     AdamW,
     BackboneConfig,
     CenterModel,
     ConfiguredBackbone,
     CosineSchedule,
-    DataConfig,
     DenseModel,
     GmmMiningConfig,
-    KittiData,
-    KittiFolder,
-    KittiSet,
-    MergedData,
     MiningConfig,
     Muon,
     NoMining,
-    NuScenesData,
-    NuScenesFolder,
-    NuScenesSet,
     OptimiserConfig,
     PretrainedBackbone,
     ResNetBackbone,

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from mono3d.config.data_sections import has_nuscenes_metrics
 from mono3d.config.load import apply_overrides, parse, parse_override
-from mono3d.config.schema import RunConfig, has_nuscenes_metrics
+from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import evaluation_batches
 from mono3d.data.sampling import FrameDataset
 from mono3d.errors import ConfigError

@@ -9,13 +9,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mono3d.codec.point_codec import PointCodec
-from mono3d.config.schema import (
+from mono3d.config.data_sections import (
     KittiFolder,
     MergedData,
     NuScenesFolder,
-    RunConfig,
     has_nuscenes_metrics,
 )
+from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import evaluation_batches
 from mono3d.data.merged import MergedDataset
 from mono3d.data.nuscenes import NuScenesDataset

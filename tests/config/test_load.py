@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mono3d.config.data_sections import MergedData
 from mono3d.config.load import (
     all_keys,
     apply_overrides,
@@ -17,15 +18,7 @@ from mono3d.config.load import (
     parse_override,
     recipe_names,
 )
-from mono3d.config.schema import (
-    AdamW,
-    GmmMiningConfig,
-    MergedData,
-    NoMining,
-    ResNetBackbone,
-    RunConfig,
-    Sgd,
-)
+from mono3d.config.schema import AdamW, GmmMiningConfig, NoMining, ResNetBackbone, RunConfig, Sgd
 from mono3d.errors import ConfigError
 
 TREE = {"data": {"root": "folder"}}

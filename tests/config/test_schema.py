@@ -4,13 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from mono3d.codec.nuscenes_names import CAMERAS, DETECTION_CLASSES
-from mono3d.config.schema import (
-    NUSCENES_CAMERAS,
-    NUSCENES_CLASSES,
-    GmmMiningConfig,
-    LossConfig,
-    RunConfig,
-)
+from mono3d.config.data_sections import NUSCENES_CAMERAS, NUSCENES_CLASSES
+from mono3d.config.schema import GmmMiningConfig, LossConfig, RunConfig
 from mono3d.objectives.detection import LossWeights
 from mono3d.objectives.mining.gmm import GmmMining
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mono3d.config.schema import NUSCENES_CLASSES, RunConfig
+from mono3d.config.data_sections import NUSCENES_CLASSES
+from mono3d.config.schema import RunConfig
 from mono3d.errors import CheckpointError
 from mono3d.training.checkpoint import RunFacts, save_checkpoint
 from mono3d.training.initial_weights import Piece, start_from
