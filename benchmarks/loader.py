@@ -33,13 +33,11 @@ TARGETS = (1.5, 2.5)
 def measure(root: Path, image_size: tuple[int, int], *, rounds: int) -> list[Row]:
     """Both ratios at one size, width and height, which is that of the folder's images."""
     width, height = image_size
-    size = f"{width}x{height}"
-    target, colour_target = TARGETS if image_size == NUSCENES_SIZE else (None, None)
+    plain, colour = TARGETS if image_size == NUSCENES_SIZE else (None, None)
+    name = f"decode, flip, encode, collate at {width}x{height}"
     return [
-        _compare(root, image_size, f"decode, flip, encode, collate at {size}", target, 0.0, rounds),
-        _compare(
-            root, image_size, f"the same with colour at {size}", colour_target, JITTER, rounds
-        ),
+        _compare(root, image_size, name, plain, 0.0, rounds),
+        _compare(root, image_size, f"{name}, with colour", colour, JITTER, rounds),
     ]
 
 

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from mono3d.data.files import DataPath
     from mono3d.data.undistort import Distortion
 
-_SURE_SCORE = 0.2
-"""Weaker boxes are not worth a look, though a benchmark counts them."""
-
 
 def predict(
     checkpoint: Annotated[
@@ -68,8 +65,9 @@ def predict(
         typer.Option(
             min=0,
             max=1,
-            help="Weaker boxes are left out. Default: 0.2; of a data set as the run evaluates, "
-            "where 0.2 is for pictures only.",
+            help="Weaker boxes are left out. Default: the best score of each class in the run's "
+            "evaluation, 0.2 where none was measured; of a data set as the run evaluates, where "
+            "these are for pictures only.",
         ),
     ] = None,
     flip: Annotated[
@@ -102,6 +100,8 @@ def predict(
     words = inputs or []
     _check_options(words, options, [name for name, value in of_files.items() if value is not None])
 
+    import torch
+
     from mono3d.data.files import data_path
     from mono3d.training.predict import Detector
     from mono3d.training.prediction_inputs import open_data_set, open_files
@@ -118,17 +118,22 @@ def predict(
             every=every or 1,
         )
         detector = Detector.load(checkpoint)
-    kept = None if data else _SURE_SCORE
+    shown = detector.shown_scores
+    if min_score is not None:
+        shown = torch.full_like(shown, min_score)
     wanted = Wanted(
         folder=output,
-        min_score=kept if min_score is None else min_score,
-        drawn_score=_SURE_SCORE if min_score is None else min_score,
+        min_scores=None if data and min_score is None else shown,
+        drawn_scores=shown,
         flip=flip,
         pictures=not data if pictures is None else pictures,
         kitti=kitti,
         nuscenes=nuscenes,
     )
-    call = {"checkpoint": detector.fingerprint, "inputs": words, **options}
+    limits = None if wanted.min_scores is None else wanted.min_scores.tolist()
+    call = {
+        "checkpoint": detector.fingerprint, "inputs": words, **options, "--min-score": limits
+    }  # fmt: skip
     with counting(Console(stderr=True), "detecting", "{} frames done") as show:
         written = predict_inputs(detector, opened, wanted, call=call, on_frame=show)
     typer.echo(f"{written.boxes} boxes in {written.frames} frames: {written.path}")

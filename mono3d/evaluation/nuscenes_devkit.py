@@ -31,6 +31,7 @@ from nuscenes.eval.detection.data_classes import (
 from nuscenes.eval.detection.evaluate import DetectionEval
 
 from mono3d.errors import DataError
+from mono3d.evaluation.shown_scores import threshold_name
 
 _CONFIG = "detection_cvpr_2019"
 _TP_NAMES = {
@@ -64,7 +65,8 @@ class NuScenesMetrics:
 
     values: Mapping[str, float]
     """nuscenes_map, nuscenes_nds, nuscenes_m{ate,ase,aoe,ave,aae} and, for each class,
-    nuscenes_{class}_ap, nuscenes_{class}_ap_{distance}m and nuscenes_{class}_{ate,...}.
+    nuscenes_{class}_ap, nuscenes_{class}_ap_{distance}m, nuscenes_{class}_{ate,...} and
+    nuscenes_{class}_threshold: the score above which precision and recall at 2 m are best together.
 
     Errors that the benchmark does not define for a class are left out. A class without ground
     truth has AP 0 and errors 1, and counts in the means: on few samples both are low by rule.
@@ -100,10 +102,12 @@ def evaluate_submission(
     except KeyError as error:
         raise DataError(f"{root / version}: no sample {error} to evaluate on") from error
     run = _BoxesEval(config, *(_filtered(nusc, config, b) for b in (truth, results)))
-    metrics, curves = run.evaluate()
+    metrics, data = run.evaluate()
+    curves = _curves(data)
+    thresholds = {threshold_name(name): at[2.0].best_threshold for name, at in curves.items()}
     return NuScenesMetrics(
-        values=_values(metrics, config),
-        curves=_curves(curves),
+        values=_values(metrics, config) | thresholds,
+        curves=curves,
         num_ground_truth=_count_by_class(run.gt_boxes, config),
         missing_samples=tuple(t for t in sample_tokens if t not in content["results"]),
     )

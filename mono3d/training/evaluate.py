@@ -61,8 +61,6 @@ class Evaluation:
     answers: Sequence[FrameAnswer]
     curves: Mapping[str, PrecisionRecall]
     """By class, at the benchmark's 2 m."""
-    thresholds: Mapping[str, float]
-    """By class, the score above which precision and recall at 2 m are best together."""
 
     @property
     def centers(self) -> DepthPairs:
@@ -159,7 +157,7 @@ def _score_members(
             data.sets[name], data.class_names, member, own_answers[name], own_indices[name]
         )
         metrics |= {f"{name}/{key}": value for key, value in own.metrics.items()}
-    return Evaluation(metrics=metrics, answers=answers, curves={}, thresholds={})
+    return Evaluation(metrics=metrics, answers=answers, curves={})
 
 
 def _score_folder(
@@ -181,12 +179,7 @@ def _score_folder(
         )
         for name, by_distance in at_distances.items()
     }
-    return Evaluation(
-        metrics=metrics,
-        answers=answers,
-        curves=curves,
-        thresholds={name: at[2.0].best_threshold for name, at in at_distances.items()},
-    )
+    return Evaluation(metrics=metrics, answers=answers, curves=curves)
 
 
 def _depth_metrics(answers: Sequence[FrameAnswer], class_names: Sequence[str]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """A trained detector as an object: an image and its camera in, boxes out."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from mono3d.data.images import read_image
 from mono3d.data.loaders import prepare_batch
 from mono3d.data.undistort import Distortion, undistort
 from mono3d.errors import ConfigError, DataError, Mono3dError
+from mono3d.evaluation.shown_scores import shown_scores
 from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM
 from mono3d.structures import Detections, Frame, to_device
 from mono3d.training.assembly import build_codec, build_preparation
 from mono3d.training.assess import load_network
+from mono3d.training.checkpoint import read_metadata
 from mono3d.training.detect import detect, respond
 from mono3d.training.run_record import resolve_checkpoint
 
@@ -33,13 +35,23 @@ class Detector:
     centres; yaw is rotation_y), best score first.
     """
 
-    def __init__(self, config: RunConfig, network: nn.Module) -> None:
-        """Take a network whose weights are loaded; `load` is the usual way."""
+    def __init__(
+        self, config: RunConfig, network: nn.Module, metrics: Mapping[str, float] | None = None
+    ) -> None:
+        """Take a network whose weights are loaded; `load` is the usual way.
+
+        Args:
+            config: Of its run.
+            network: On its device.
+            metrics: Of its checkpoint.
+        """
         self.config = config
         self._network = network.eval()
         self._codec = build_codec(config)
         self._preparation = build_preparation(config, self._codec, training=False)
         self._device = next(network.parameters()).device
+        self.shown_scores = shown_scores(self.class_names, metrics or {}, prefix="val/")
+        """From which score on a detection of each class is worth showing, by its evaluation."""
 
     @classmethod
     def load(
@@ -55,7 +67,9 @@ class Detector:
         Raises:
             Mono3dError: If there is no whole checkpoint of a known architecture there.
         """
-        return cls(*load_network(resolve_checkpoint(str(source)), overrides, device=device))
+        location = resolve_checkpoint(str(source))
+        config, network = load_network(location, overrides, device=device)
+        return cls(config, network, read_metadata(location).metrics)
 
     @property
     def class_names(self) -> tuple[str, ...]:

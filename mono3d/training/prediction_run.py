@@ -8,6 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
 from mono3d.data.kitti_format import result_lines
 from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.errors import ConfigError, DataError, StorageError
@@ -41,9 +44,9 @@ class Wanted:
     """What is looked for, and what is written of it."""
 
     folder: Path
-    min_score: float | None
-    """Weaker detections are left out; None is the run's own limit."""
-    drawn_score: float
+    min_scores: Float[Tensor, " classes"] | None
+    """Weaker detections are left out; None is the run's own limit for all classes."""
+    drawn_scores: Float[Tensor, " classes"]
     """Weaker detections are not drawn."""
     flip: bool | None
     """Average with the mirror image; None is as the run evaluates."""
@@ -177,18 +180,18 @@ def _answers(
         if is_done:
             yield from ((frame, log.read(frame.frame_id)) for frame in some)
         else:
-            yield from detector.detect_all(some, min_score=wanted.min_score, flip=wanted.flip)
+            limits = wanted.min_scores
+            least = None if limits is None else float(limits.min())
+            for frame, found in detector.detect_all(some, min_score=least, flip=wanted.flip):
+                yield frame, found if limits is None else _strong(found, limits)
 
 
 @contextmanager
 def _pictures(one: PredictionInput, wanted: Wanted, class_names: Sequence[str]) -> Iterator[_Draw]:
     """What draws detections: into a video of a video, and else a picture of each frame."""
 
-    def strong(found: Detections) -> Detections:
-        return found.select(found.scores >= wanted.drawn_score)
-
     def draw(frame: Frame, found: Detections) -> None:
-        figure = predictions_figure(frame, [strong(found)], class_names)
+        figure = predictions_figure(frame, [_strong(found, wanted.drawn_scores)], class_names)
         write_png(figure, wanted.folder / f"{frame.frame_id}.png")
 
     if not wanted.pictures:
@@ -197,9 +200,13 @@ def _pictures(one: PredictionInput, wanted: Wanted, class_names: Sequence[str]) 
         path = wanted.folder / f"{one.video.path.stem}.mp4"
         rate_hz = one.video.rate_hz / one.every
         with AnnotatedVideo(path, rate_hz=rate_hz, class_names=class_names) as video:
-            yield lambda frame, found: video.add(frame, strong(found))
+            yield lambda frame, found: video.add(frame, _strong(found, wanted.drawn_scores))
     else:
         yield draw
+
+
+def _strong(found: Detections, limits: Float[Tensor, " classes"]) -> Detections:
+    return found.select(found.scores >= limits[found.boxes.labels])
 
 
 def _write_kitti(folder: Path, frame: Frame, found: Detections, class_names: Sequence[str]) -> None:

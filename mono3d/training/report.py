@@ -16,11 +16,9 @@ from mono3d.evaluation.figures import (
 )
 from mono3d.evaluation.prediction_figure import predictions_figure
 from mono3d.evaluation.row_baseline import fit_row_baseline, ground_rows
+from mono3d.evaluation.shown_scores import shown_scores
 from mono3d.structures import Detections
 from mono3d.training.evaluate import Evaluation
-
-_DRAWN_SCORE = 0.2
-"""Detections below it are not drawn where no benchmark says which are worth it."""
 
 
 def write_figures(
@@ -64,9 +62,7 @@ def _frames_to_draw(
         key=lambda row: (-row[0], row[1]),
     )
     # Weaker detections would hide the picture.
-    names = config.data.class_names
-    absent = 1.0 if evaluation.thresholds else _DRAWN_SCORE
-    thresholds = torch.tensor([evaluation.thresholds.get(name, absent) for name in names])
+    thresholds = shown_scores(config.data.class_names, evaluation.metrics)
     drawn: dict[str, tuple[int, Detections]] = {}
     for _, index, answer in counts:
         if len(drawn) == config.tracking.max_figures:

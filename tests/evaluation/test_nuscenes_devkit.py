@@ -60,6 +60,8 @@ def test_shifted_cars_match_beyond_their_shift(root: Path) -> None:
     assert values["nuscenes_mave"] == pytest.approx(7 / 8)
     assert "nuscenes_traffic_cone_aoe" not in values
     assert metrics.curves["car"][4.0].precision[50] == 1
+    assert values["nuscenes_car_threshold"] == metrics.curves["car"][2.0].best_threshold
+    assert 0 < values["nuscenes_car_threshold"] < 1
 
 
 def test_missing_samples_count_as_empty_and_are_named(root: Path) -> None:

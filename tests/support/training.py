@@ -86,12 +86,18 @@ def tiny_parts(config: RunConfig, place: Place) -> RunParts:
     )
 
 
-def save_untrained(config: RunConfig, folder: Path, *, is_sure: bool = False) -> Path:
+def save_untrained(
+    config: RunConfig,
+    folder: Path,
+    *,
+    is_sure: bool = False,
+    metrics: Mapping[str, float] | None = None,
+) -> Path:
     """A checkpoint of a network that has learnt nothing; a sure one's scores are near a half."""
     state = tiny_parts(config, Place()).state
     if is_sure:
         state.ema.values["class_branches.conv.bias"].zero_()
-    save_checkpoint(state, folder, facts=run_facts(config, {}), metrics={})
+    save_checkpoint(state, folder, facts=run_facts(config, {}), metrics=metrics or {})
     return folder
 
 

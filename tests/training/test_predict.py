@@ -35,6 +35,16 @@ def detector(checkpoint: Path) -> mono3d.Detector:
     return mono3d.Detector.load(checkpoint)
 
 
+def test_the_checkpoint_s_evaluation_says_what_is_worth_showing(
+    detector: mono3d.Detector, tmp_path: Path
+) -> None:
+    assert detector.shown_scores.tolist() == pytest.approx([0.2, 0.2])
+    metrics = {"val/nuscenes_car_threshold": 0.35}
+    measured = save_untrained(detector.config, tmp_path / "step_00000001", metrics=metrics)
+    found = mono3d.Detector.load(measured).shown_scores
+    assert found.tolist() == pytest.approx([0.35, 0.2])
+
+
 def test_files_and_pixels_are_seen_alike(detector: mono3d.Detector, image: Path) -> None:
     assert detector.class_names == ("car", "pedestrian")
     found = detector.predict(image, CAMERA)

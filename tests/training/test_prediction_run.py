@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import mono3d
 from mono3d.data.cameras import Camera
@@ -51,8 +52,9 @@ def run(
     **wanted: Any,
 ) -> Written:
     settings: dict[str, Any] = {
-        "min_score": 0.0, "drawn_score": 0.0, "flip": None, "pictures": False, "kitti": False,
-        "nuscenes": False,
+        "min_scores": torch.zeros_like(detector.shown_scores),
+        "drawn_scores": torch.zeros_like(detector.shown_scores),
+        "flip": None, "pictures": False, "kitti": False, "nuscenes": False,
     }  # fmt: skip
 
     def on_frame(done: int, total: int | None) -> None:
@@ -111,6 +113,19 @@ def test_images_become_boxes_pictures_and_result_files(
     assert (tmp_path / "out" / "0.png").read_bytes().startswith(b"\x89PNG")
     lines = (tmp_path / "out" / "kitti" / "0.txt").read_text().splitlines()
     assert all(len(line.split()) == 16 for line in lines)
+
+
+def test_each_class_has_a_least_score_of_its_own(tmp_path: Path, detector: mono3d.Detector) -> None:
+    inputs = images(tmp_path / "in", 2)
+    found = [one for _, one in detector.detect_all(inputs[0].frames(detector, ()), min_score=0.0)]
+    scores = torch.cat([one.scores for one in found])
+    labels = torch.cat([one.boxes.labels for one in found])
+    common = int(labels.mode().values)
+    limits = torch.full_like(detector.shown_scores, 2.0)
+    limits[common] = scores[labels == common].median()
+    written = run(detector, inputs, tmp_path / "out", min_scores=limits)
+    assert written.boxes == int((scores >= limits[labels]).sum())
+    assert 0 < written.boxes < len(scores)
 
 
 @pytest.mark.parametrize("killed_after", [1, 4, 5])
@@ -283,7 +298,7 @@ def test_a_submission_is_what_evaluation_measures(
     tmp_path: Path, nuscenes_checkpoint: Path
 ) -> None:
     detector = mono3d.Detector.load(nuscenes_checkpoint)
-    wanted = {"nuscenes": True, "kitti": True, "min_score": None}
+    wanted = {"nuscenes": True, "kitti": True, "min_scores": None}
     with pytest.raises(Killed):  # between two batches: in others the last bits may differ
         run(detector, open_data_set(detector), tmp_path, killed_after=5, **wanted)
     written = run(detector, open_data_set(detector), tmp_path, **wanted)
