@@ -42,8 +42,8 @@ class PrecisionRecall:
 
 
 def write_png(figure: Figure, path: Path) -> None:
-    """The figure as a PNG file at 150 dots an inch."""
-    figure.savefig(path, dpi=150, format="png")
+    """The figure as a PNG file at 150 dots an inch, compressed in little time."""
+    figure.savefig(path, dpi=150, format="png", pil_kwargs={"compress_level": 1})
 
 
 def error_by_range_figure(pairs: DepthPairs, class_names: Sequence[str], title: str) -> Figure:
