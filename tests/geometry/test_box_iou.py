@@ -182,3 +182,88 @@ def test_nms_equals_sequential_suppression(max_iou: float) -> None:
     kept = rotated_nms(footprints, scores, labels, max_iou)
     assert kept.tolist() == _sequential_nms(footprints, scores, labels, max_iou)
     assert 3 < len(kept) < 150
+
+
+def _random_pairs(count: int) -> tuple[Tensor, Tensor]:
+    return _random_footprints(count, 11).requires_grad_(), _random_footprints(
+        count, 12
+    ).requires_grad_()
+
+
+def test_the_gradient_is_that_of_the_area() -> None:
+    a, b = _random_pairs(300)
+    assert (overlap_area(a, b) > 0.1).sum() > 100
+    assert torch.autograd.gradcheck(overlap_area, (a, b))
+    assert torch.autograd.gradcheck(paired_bev_iou, (a, b))
+
+
+@pytest.mark.parametrize(
+    ("inner", "slopes"),
+    [
+        # Wholly inside: only its own size counts.
+        ((0.5, 0.1, 2, 1, 0.4), (0, 0, 1, 2, 0)),
+        # Over the front: by 1 m in length and the whole width.
+        ((2, 0, 2, 1, 0), (-1, 0, 0.5, 1, 0)),
+        # Around the other: nothing but the other's size counts.
+        ((0, 0, 9, 9, 0.3), (0, 0, 0, 0, 0)),
+        ((9, 9, 2, 1, 0.3), (0, 0, 0, 0, 0)),
+    ],
+)
+def test_slopes_by_hand(inner: tuple[float, ...], slopes: tuple[float, ...]) -> None:
+    box = _footprints(inner).requires_grad_()
+    (found,) = torch.autograd.grad(overlap_area(box, _footprints((0, 0, 4, 2, 0))).sum(), box)
+    torch.testing.assert_close(found[0], torch.tensor(slopes, dtype=DTYPE))
+
+
+DEGENERATE = [
+    ((0, 0, 4, 2, 0.3), (0, 0, 4, 2, 0.3)),  # identical
+    ((0, 0, 4, 2, 0.3), (0, 0, 4, 2, 0.3 + math.pi)),
+    ((0, 0, 4, 2, 0), (4, 0, 4, 2, 0)),  # touching
+    ((0, 0, 4, 2, 0), (4, 2, 4, 2, 0)),  # in a corner
+    ((0, 0, 4, 2, 0), (0.5, 0, 3, 2, 0)),  # sides on each other
+    ((0, 0, 4, 2, 0), (0, 0, 4, 2, math.pi / 2)),
+    ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0)),
+    ((0, 0, 0, 2, 0), (0, 0, 4, 2, 0)),
+    ((0, 0, 4, 2, 0), (1e6, 0, 4, 2, 0)),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("a", "b"), DEGENERATE)
+def test_gradients_are_finite_everywhere(
+    a: tuple[float, ...], b: tuple[float, ...], dtype: torch.dtype
+) -> None:
+    boxes = [_footprints(row).to(dtype).requires_grad_() for row in (a, b)]
+    for measure in (overlap_area, paired_bev_iou):
+        for gradient in torch.autograd.grad(measure(*boxes).sum(), boxes):
+            assert gradient.isfinite().all()
+
+
+def test_a_box_has_no_gradient_at_its_own_copy() -> None:
+    """The mean of both slopes of a peak: a regression that has arrived stays."""
+    boxes = _random_footprints(50, 3).requires_grad_()
+    (found,) = torch.autograd.grad(paired_bev_iou(boxes, boxes.detach().clone()).sum(), boxes)
+    torch.testing.assert_close(found, torch.zeros_like(found), atol=1e-12, rtol=0)
+
+
+def test_any_leading_shape() -> None:
+    a, b = (_random_footprints(24, seed) for seed in (11, 12))
+    found = paired_bev_iou(a.view(2, 3, 4, 5), b.view(2, 3, 4, 5))
+    torch.testing.assert_close(found, paired_bev_iou(a, b).view(2, 3, 4))
+    assert paired_bev_iou(a[0], b[0]).shape == ()
+
+
+def test_concentric_rectangles_follow_the_closed_form() -> None:
+    """Two equal rectangles, one turned: a parallelogram beyond the angle 2 atan(w / l)."""
+    length, width = 3.9, 1.6
+    turned = torch.linspace(1, 89, 89, dtype=DTYPE).deg2rad().requires_grad_()
+    row = _footprints((0, 0, length, width, 0)).expand(89, 5)
+    boxes = torch.cat([row[:, :4], turned[:, None]], dim=1)
+    near = length * width - (turned / 2).tan() * (
+        length**2 + width**2 - 2 * length * width * turned.sin()
+    ) / (2 * turned.cos())
+    wanted = torch.where(turned <= 2 * math.atan(width / length), near, width**2 / turned.sin())
+    found = overlap_area(boxes, row)
+    torch.testing.assert_close(found, wanted)
+    slopes = [torch.autograd.grad(area.sum(), turned)[0] for area in (found, wanted)]
+    torch.testing.assert_close(*slopes)
