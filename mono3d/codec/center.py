@@ -24,7 +24,7 @@ from mono3d.codec.point_codec import (
 )
 from mono3d.codec.points import level_size
 from mono3d.geometry.boxes import corners_cam, hull_2d
-from mono3d.geometry.camera import MIN_DEPTH_M, project
+from mono3d.geometry.camera import MIN_DEPTH_M, is_in_image, project
 from mono3d.structures import Batch, Boxes3D, Positives
 
 NUM_KEYPOINTS = 9
@@ -150,9 +150,8 @@ class CenterCodec(PointCodec):
         keypoints = torch.cat([corners_cam(centers, dims, yaw), centers[..., None, :]], dim=-2)
         pixels = project(keypoints, batch.projection.flatten(0, 1)[:, None, None])
         points_px = self.grid(batch.images).centers_px
-        u, v = pixels.unbind(-1)
-        inside = (u >= 0) & (u < image_size[1]) & (v >= 0) & (v < image_size[0])
-        inside = inside & (keypoints[..., 2] > MIN_DEPTH_M) & targets.valid[..., None]
+        inside = is_in_image(pixels, image_size) & targets.valid[..., None]
+        inside = inside & (keypoints[..., 2] > MIN_DEPTH_M)
         cells = self._nearest_cells(pixels, image_size)
         index = cells[..., 1] * size[1] + cells[..., 0]
         top_left, bottom_right = self._corners_2d(batch)

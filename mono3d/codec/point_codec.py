@@ -19,7 +19,7 @@ from mono3d.codec.heading import HeadingCode
 from mono3d.codec.mirror import mean_with_mirrored
 from mono3d.codec.points import PointGrid, level_size, make_points
 from mono3d.geometry.angles import alpha_from_yaw, yaw_from_alpha
-from mono3d.geometry.camera import MIN_DEPTH_M, focal_px, project, unproject
+from mono3d.geometry.camera import MIN_DEPTH_M, focal_px, is_in_image, project, unproject
 from mono3d.structures import Batch, Boxes3D, Inputs, Positives, to_device
 
 MAX_LOG_DIMS = 3.0
@@ -231,7 +231,8 @@ class PointCodec(ABC):
         """Depth that the network says at each labelled object's projected centre, metres.
 
         Read at the most central of the object's `read_points`; NaN where there is none (objects
-        without LiDAR points, or whose centre lies too far outside the image).
+        without LiDAR points), and where the centre is not in the image: families differ in how far
+        outside they place a point, and must be measured on the same objects.
         """
         positives = batch.positives
         weight, slot = positives.weight.flatten(0, 1), positives.slot.flatten(0, 1)
@@ -239,7 +240,10 @@ class PointCodec(ABC):
         slots = torch.arange(batch.boxes_cam.yaw.shape[-1], device=slot.device)
         learns = torch.where(slot[:, None] == slots[:, None], weight[:, None], 0.0)
         best, most_central = learns.max(-1)
-        return torch.where(best > 0, said.gather(1, most_central), torch.nan)
+        centers_px = project(batch.boxes_cam.centers, batch.projection[..., None, :, :])
+        image_size = (batch.images.shape[-2], batch.images.shape[-1])
+        is_read = (best > 0) & is_in_image(centers_px, image_size).flatten(0, 1)
+        return torch.where(is_read, said.gather(1, most_central), torch.nan)
 
     def mean_with_mirrored(
         self,

@@ -6,7 +6,7 @@ here use the whole matrix and are exact inverses of each other.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 MIN_DEPTH_M = 0.1
@@ -25,6 +25,13 @@ def project(
     """Project points to pixels; the divisor is clamped to MIN_DEPTH_M, so nothing divides by 0."""
     uvw = _turned(points_cam, projection[..., :3]) + projection[..., 3]
     return uvw[..., :2] / uvw[..., 2:].clamp(min=MIN_DEPTH_M)
+
+
+def is_in_image(pixels: Float[Tensor, "*n 2"], image_size: tuple[int, int]) -> Bool[Tensor, "*n"]:
+    """Whether places lie within an image's outermost pixels, whose middles have whole numbers."""
+    u, v = pixels.unbind(-1)
+    height, width = image_size
+    return (u >= -0.5) & (u < width - 0.5) & (v >= -0.5) & (v < height - 0.5)
 
 
 def unproject(

@@ -160,6 +160,18 @@ def test_depth_is_read_at_the_objects_cells() -> None:
     assert read[0, 2:].isnan().all()
 
 
+def test_depth_is_read_of_objects_whose_centre_is_in_the_image() -> None:
+    """Families place points differently far outside, and are measured on the same objects."""
+    codec = make_center_codec()
+    focal, middle = CAMERA[0, 0].item(), CAMERA[0, 2].item()
+    places = [((u - middle) * 10 / focal, y, 10.0) for u, y in ((-0.4, 0.0), (-0.6, 2.0))]
+    boxes = make_boxes([list(place) for place in places])
+    batch = make_batch([camera_frame(boxes)], codec)
+    assert set(batch.positives.slot[batch.positives.valid].tolist()) == {0, 1}
+    responses = {"depth_m": torch.ones(1, len(codec.grid(batch.images)))}
+    assert codec.depth_at_centers(responses, batch)[0, :2].isfinite().tolist() == [True, False]
+
+
 def test_heat_is_one_at_cells_of_the_class_only() -> None:
     codec = make_center_codec()
     boxes = make_boxes([[-2.0, 0, 10.0], [3.0, 0, 14.0]], labels=[0, 1])
