@@ -1,4 +1,6 @@
-"""Exact overlap of upright boxes on the ground plane and in space, and the suppression it allows.
+"""Exact, differentiable overlap of upright boxes and their partners, on the ground and in space.
+
+`fast_iou` has many with many, for what needs no gradient.
 
 A footprint is (x, y, length, width, yaw) on any ground plane, yaw counter-clockwise from x to y.
 
@@ -12,7 +14,7 @@ most three pieces; nothing is sorted, nothing depends on a tolerance, shared sid
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 _TINY = 1e-30
@@ -23,19 +25,19 @@ _NORMALS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 
 def footprints_bev(
-    centers: Float[Tensor, "n 3"], dims_hwl: Float[Tensor, "n 3"], yaw: Float[Tensor, " n"]
-) -> tuple[Float[Tensor, "n 5"], Float[Tensor, "n 2"]]:
+    centers: Float[Tensor, "*n 3"], dims_hwl: Float[Tensor, "*n 3"], yaw: Float[Tensor, "*n"]
+) -> tuple[Float[Tensor, "*n 5"], Float[Tensor, "*n 2"]]:
     """Footprints of bev-frame boxes, and their lowest and highest z in metres."""
-    footprints = torch.cat([centers[:, :2], dims_hwl[:, [2, 1]], yaw[:, None]], dim=1)
-    return footprints, _spans(centers[:, 2], dims_hwl[:, 0])
+    footprints = torch.cat([centers[..., :2], dims_hwl[..., [2, 1]], yaw[..., None]], dim=-1)
+    return footprints, _spans(centers[..., 2], dims_hwl[..., 0])
 
 
 def footprints_cam(
-    centers: Float[Tensor, "n 3"], dims_hwl: Float[Tensor, "n 3"], yaw: Float[Tensor, " n"]
-) -> tuple[Float[Tensor, "n 5"], Float[Tensor, "n 2"]]:
+    centers: Float[Tensor, "*n 3"], dims_hwl: Float[Tensor, "*n 3"], yaw: Float[Tensor, "*n"]
+) -> tuple[Float[Tensor, "*n 5"], Float[Tensor, "*n 2"]]:
     """Footprints of camera-frame boxes on the (x, z) plane, and lowest and highest -y in metres."""
-    footprints = torch.cat([centers[:, [0, 2]], dims_hwl[:, [2, 1]], -yaw[:, None]], dim=1)
-    return footprints, _spans(-centers[:, 1], dims_hwl[:, 0])
+    footprints = torch.cat([centers[..., [0, 2]], dims_hwl[..., [2, 1]], -yaw[..., None]], dim=-1)
+    return footprints, _spans(-centers[..., 1], dims_hwl[..., 0])
 
 
 def overlap_area(
@@ -131,103 +133,32 @@ def paired_bev_iou(
     return torch.where(shared > 0, shared / united.clamp(min=_TINY), 0.0)
 
 
-def pairwise_bev_iou(
-    footprints_a: Float[Tensor, "n 5"], footprints_b: Float[Tensor, "m 5"]
-) -> Float[Tensor, "n m"]:
-    """Intersection over union of every footprint of a with every footprint of b.
-
-    Computed in float64, whatever the inputs are; boxes without area overlap with nothing.
-    """
-    overlap = _pairwise_overlap(footprints_a.double(), footprints_b.double())
-    area_a = footprints_a[:, 2:4].double().prod(1)
-    area_b = footprints_b[:, 2:4].double().prod(1)
-    return _over_union(overlap, area_a, area_b).to(footprints_a.dtype)
-
-
-def pairwise_iou_3d(
-    footprints_a: Float[Tensor, "n 5"],
-    spans_a: Float[Tensor, "n 2"],
-    footprints_b: Float[Tensor, "m 5"],
-    spans_b: Float[Tensor, "m 2"],
-) -> Float[Tensor, "n m"]:
-    """Intersection over union in space of every upright box of a with every upright box of b.
+def paired_iou_3d(
+    footprints_a: Float[Tensor, "*n 5"],
+    spans_a: Float[Tensor, "*n 2"],
+    footprints_b: Float[Tensor, "*n 5"],
+    spans_b: Float[Tensor, "*n 2"],
+) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
+    """Intersection over union in space of each upright box and its partner, and the union.
 
     Args:
         footprints_a: From `footprints_bev` or `footprints_cam`, as are the others.
         spans_a: Lowest and highest coordinate upwards, metres.
         footprints_b: On the same ground plane.
         spans_b: Along the same axis.
-    """
-    low = torch.maximum(spans_a[:, None, 0], spans_b[None, :, 0]).double()
-    high = torch.minimum(spans_a[:, None, 1], spans_b[None, :, 1]).double()
-    overlap = _pairwise_overlap(footprints_a.double(), footprints_b.double())
-    volume_a = footprints_a[:, 2:4].double().prod(1) * spans_a.double().diff(dim=1)[:, 0]
-    volume_b = footprints_b[:, 2:4].double().prod(1) * spans_b.double().diff(dim=1)[:, 0]
-    shared = overlap * (high - low).clamp(min=0)
-    return _over_union(shared, volume_a, volume_b).to(footprints_a.dtype)
-
-
-def rotated_nms(
-    footprints: Float[Tensor, "n 5"],
-    scores: Float[Tensor, " n"],
-    labels: Int64[Tensor, " n"],
-    max_iou: float,
-) -> Int64[Tensor, " kept"]:
-    """Greedy non-maximum suppression on the ground plane, within each class.
-
-    A box goes when a better box of its class that stays overlaps it by more than max_iou; of equal
-    scores the earlier box is the better one.
 
     Returns:
-        Indices of the boxes that stay, best score first.
+        The ratio, 0 where nothing is shared, and the united volume in cubic metres.
     """
-    order = scores.argsort(descending=True, stable=True)
-    ordered = footprints[order].double()
-    better, worse = _close_pairs(ordered, ordered)
-    is_rival = (better < worse) & (labels[order][better] == labels[order][worse])
-    better, worse = better[is_rival], worse[is_rival]
-    overlap = overlap_area(ordered[better], ordered[worse])
-    area = ordered[:, 2:4].prod(1)
-    is_suppressing = overlap > max_iou * (area[better] + area[worse] - overlap)
-    return order[_greedily_kept(better[is_suppressing], worse[is_suppressing], len(order))]
-
-
-def _greedily_kept(
-    better: Int64[Tensor, " pairs"], worse: Int64[Tensor, " pairs"], count: int
-) -> Bool[Tensor, " n"]:
-    """Which boxes stay, given the pairs in which the first suppresses the second if it stays.
-
-    Repeating "a box stays unless a better one that stays suppresses it" settles box after box from
-    the best down, so the fixed point is the sequential answer, found in a few rounds.
-    """
-    kept = torch.ones(count, dtype=torch.bool, device=better.device)
-    while True:
-        settled = torch.ones_like(kept)
-        settled[worse[kept[better]]] = False
-        if torch.equal(settled, kept):
-            return kept
-        kept = settled
-
-
-def _pairwise_overlap(
-    footprints_a: Float[Tensor, "n 5"], footprints_b: Float[Tensor, "m 5"]
-) -> Float[Tensor, "n m"]:
-    """Shared area of every pair; only pairs close enough to touch are worked out."""
-    index_a, index_b = _close_pairs(footprints_a, footprints_b)
-    overlap = footprints_a.new_zeros(len(footprints_a), len(footprints_b))
-    overlap[index_a, index_b] = overlap_area(footprints_a[index_a], footprints_b[index_b])
-    return overlap
-
-
-def _close_pairs(
-    footprints_a: Float[Tensor, "n 5"], footprints_b: Float[Tensor, "m 5"]
-) -> tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"]]:
-    """Indices of the pairs whose circumscribed circles meet."""
-    radius_a, radius_b = footprints_a[:, 2:4].norm(dim=1) / 2, footprints_b[:, 2:4].norm(dim=1) / 2
-    offset = footprints_a[:, None, :2] - footprints_b[None, :, :2]
-    is_close = offset.norm(dim=-1) < radius_a[:, None] + radius_b[None]
-    index_a, index_b = is_close.nonzero(as_tuple=True)
-    return index_a, index_b
+    low = torch.maximum(spans_a[..., 0], spans_b[..., 0])
+    high = torch.minimum(spans_a[..., 1], spans_b[..., 1])
+    shared = overlap_area(footprints_a, footprints_b) * (high - low).clamp(min=0)
+    volume_a, volume_b = (
+        footprints[..., 2:4].prod(-1) * (spans[..., 1] - spans[..., 0])
+        for footprints, spans in ((footprints_a, spans_a), (footprints_b, spans_b))
+    )
+    united = volume_a + volume_b - shared
+    return torch.where(shared > 0, shared / united.clamp(min=_TINY), 0.0), united
 
 
 def _corners_in_frame_of(
@@ -262,14 +193,6 @@ def _crossings(
     )
 
 
-def _over_union(
-    shared: Float[Tensor, "n m"], size_a: Float[Tensor, " n"], size_b: Float[Tensor, " m"]
-) -> Float[Tensor, "n m"]:
-    """Shared size over united size, 0 where nothing is shared."""
-    united = size_a[:, None] + size_b[None] - shared
-    return torch.where(shared > 0, shared / united, 0.0)
-
-
-def _spans(center: Float[Tensor, " n"], height: Float[Tensor, " n"]) -> Float[Tensor, "n 2"]:
+def _spans(center: Float[Tensor, "*n"], height: Float[Tensor, "*n"]) -> Float[Tensor, "*n 2"]:
     """Lowest and highest coordinate."""
-    return torch.stack([center - height / 2, center + height / 2], dim=1)
+    return torch.stack([center - height / 2, center + height / 2], dim=-1)

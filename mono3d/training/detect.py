@@ -9,7 +9,8 @@ from torch.func import functional_call
 from mono3d.codec.mirror import mirror_inputs
 from mono3d.codec.point_codec import PointCodec
 from mono3d.config.schema import EvaluationConfig
-from mono3d.geometry.box_iou import footprints_cam, rotated_nms
+from mono3d.geometry.box_iou import footprints_cam
+from mono3d.geometry.fast_iou import rotated_nms
 from mono3d.structures import Boxes3D, Detections, Inputs, Predictions, to_device
 
 
@@ -71,5 +72,6 @@ def suppress(boxes: Boxes3D, scores: Tensor, *, min_score: float, max_iou: float
     kept = (scores >= min_score).nonzero()[:, 0]
     boxes, scores = boxes.select(kept), scores[kept]
     footprints, _ = footprints_cam(boxes.centers, boxes.dims_hwl, boxes.yaw)
-    order = rotated_nms(footprints, scores, boxes.labels, max_iou)
+    places, goodness = footprints.double().numpy(), scores.double().numpy()
+    order = torch.from_numpy(rotated_nms(places, goodness, boxes.labels.numpy(), max_iou))
     return Detections(boxes=boxes.select(order), scores=scores[order])

@@ -10,7 +10,8 @@ import torch
 from mono3d.config.load import load_recipe
 from mono3d.data.kitti import KittiDataset
 from mono3d.data.kitti_format import read_labels
-from mono3d.geometry.box_iou import footprints_cam, pairwise_bev_iou
+from mono3d.geometry.box_iou import footprints_cam
+from mono3d.geometry.fast_iou import pairwise_bev_iou
 from mono3d.structures import Boxes3D
 from mono3d.training.local import train_locally
 from mono3d.training.predict import Detector
@@ -38,7 +39,7 @@ def best_overlaps(truth: Boxes3D, found: Boxes3D) -> torch.Tensor:
     if not len(found):
         return torch.zeros(len(truth))
     footprints = [footprints_cam(b.centers, b.dims_hwl, b.yaw)[0] for b in (truth, found)]
-    return torch.as_tensor(pairwise_bev_iou(*footprints)).amax(-1)
+    return torch.from_numpy(pairwise_bev_iou(*(f.double().numpy() for f in footprints))).amax(-1)
 
 
 @pytest.mark.slow
