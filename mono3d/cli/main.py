@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from mono3d.cli import data, services
+from mono3d.cli import data, metrics, services
 from mono3d.cli.demo import demo
 from mono3d.cli.doctor import doctor
 from mono3d.cli.evaluate import evaluate
@@ -28,6 +28,7 @@ app.command(rich_help_panel="Runs")(train)
 app.command(rich_help_panel="Runs")(evaluate)
 app.command(rich_help_panel="Runs")(predict)
 app.command(rich_help_panel="Runs")(demo)
+app.add_typer(metrics.app, name="metrics", rich_help_panel="Runs")
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.add_typer(services.app, name="services", rich_help_panel="This machine")
 app.command(rich_help_panel="This machine")(doctor)

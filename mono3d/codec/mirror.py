@@ -16,6 +16,7 @@ from mono3d.codec.points import level_size, make_points
 from mono3d.geometry.camera import mirrored_camera
 from mono3d.structures import Inputs
 
+_DEPTH_MAP = "depth_map"
 _MEANT_AS_THEY_ARE = (
     "class_logits", "centerness_logits", "attribute", "log_depth", "log_sigma", "log_dims",
     "depth_bins",
@@ -60,12 +61,14 @@ def mean_with_mirrored(
         heading: How they say the heading.
     """
     back = _partners(strides, image_size, said["depth_m"].device)
-    other = {name: mirrored[name][:, back] for name in mirrored if name != "depth_map"}
+    other = {name: mirrored[name][:, back] for name in mirrored if name != _DEPTH_MAP}
     mean = {name: (said[name] + other[name]) / 2 for name in _MEANT_AS_THEY_ARE if name in said}
     grid = make_points(image_size, strides, back.device)
     u = grid.centers_px[:, 0]
     beside = torch.zeros_like(grid.centers_px)
     beside[:, 0] = (image_size[1] - 1 - u - u[back]) / grid.strides_px
+    if _DEPTH_MAP in said:
+        mean[_DEPTH_MAP] = (said[_DEPTH_MAP] + mirrored[_DEPTH_MAP].flip(-1)) / 2
     return (
         mean
         | heading.mean_with_mirrored(said, other)

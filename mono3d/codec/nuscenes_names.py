@@ -106,3 +106,8 @@ CAMERAS = (
     "CAM_FRONT_LEFT",
 )
 """The six cameras, clockwise from the front."""
+
+
+def threshold_name(class_name: str) -> str:
+    """Name of the metric that holds the score from which detections of a class are best shown."""
+    return f"nuscenes_{class_name}_threshold"

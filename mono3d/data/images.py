@@ -1,11 +1,13 @@
 """Image files, read whole or refused; pixels as files have them, channels together."""
 
+import io
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from mono3d.data.files import DataPath, read_bytes
@@ -35,6 +37,20 @@ def read_image(path: DataPath) -> UInt8[np.ndarray, "h w 3"]:
     if image is None:
         raise DataError(f"{path}: not a readable image ({len(content)} bytes)")
     return np.asarray(image, dtype=np.uint8)
+
+
+def read_image_size(path: DataPath) -> tuple[int, int]:
+    """Height and width in pixels, without decoding the image.
+
+    Raises:
+        DataError: If the file is missing, unreadable or not an image.
+        StorageError: If the store that holds it cannot be used.
+    """
+    try:
+        with Image.open(io.BytesIO(read_bytes(path))) as image:
+            return image.height, image.width
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not a readable image") from None
 
 
 def as_one(images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[np.ndarray, "v h w 3"]:

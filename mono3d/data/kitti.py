@@ -18,7 +18,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from mono3d.data.files import DataPath, list_ahead, list_names, read_each, read_text
-from mono3d.data.images import channels_first, read_image
+from mono3d.data.images import channels_first, read_image, read_image_size
 from mono3d.data.kitti_format import (
     KittiLabels,
     read_calibration,
@@ -130,6 +130,11 @@ class KittiDataset:
         return len(self._ids)
 
     @property
+    def has_labels(self) -> bool:
+        """Whether the frames are annotated."""
+        return self._has_labels
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Classes in the order of their labels."""
         return self._class_names
@@ -148,8 +153,7 @@ class KittiDataset:
             IndexError: Past the end.
         """
         name = self._ids[index]
-        ending = ".jpg" if name in self._jpegs else ".png"
-        image = read_image(self._folder / "image_2" / f"{name}{ending}")
+        image = read_image(self._image_path(name))
         pose = torch.from_numpy(self._bev_from_cam[index]).float()
         boxes_cam, boxes_bev = None, None
         if self._has_labels:
@@ -181,6 +185,20 @@ class KittiDataset:
     def rectangles_px(self, index: int) -> Float64[np.ndarray, "n 4"]:
         """Left, top, right and bottom of all the frame's objects, learnt or not, as labelled."""
         return self._labels[index].boxes_px if self._has_labels else np.zeros((0, 4))
+
+    def label_file(self, index: int) -> tuple[str, str]:
+        """Path and content of the frame's label file: what KITTI's evaluation reads.
+
+        Raises:
+            DataError: The file is not there any more.
+            StorageError: If the store that holds it cannot be used.
+        """
+        path = self._folder / "label_2" / f"{self._ids[index]}.txt"
+        return str(path), read_text(path)
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Height and width of the frame's image, pixels."""
+        return read_image_size(self._image_path(self._ids[index]))
 
     def describe(self) -> KittiSummary:
         """Counts of frames and objects."""
@@ -216,6 +234,9 @@ class KittiDataset:
     def _files(self, part: str, ending: str) -> list[DataPath]:
         """One of each frame."""
         return [self._folder / part / f"{name}{ending}" for name in self._ids]
+
+    def _image_path(self, name: str) -> DataPath:
+        return self._folder / "image_2" / f"{name}{'.jpg' if name in self._jpegs else '.png'}"
 
     def _projection(self, index: int) -> Float[Tensor, "3 4"]:
         return torch.from_numpy(self._projections[index]).float()

@@ -9,14 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from mono3d.codec.kitti_results import result_columns
 from mono3d.data.files import DataPath, read_points, read_text
 from mono3d.errors import DataError
-from mono3d.geometry.angles import alpha_from_yaw
-from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.structures import Detections
 
 DONT_CARE = "DontCare"
@@ -201,16 +199,11 @@ def result_lines(
         image_size: Height and width in pixels.
         class_names: Class of each label.
     """
-    boxes = detections.boxes
-    corners = corners_cam(boxes.centers, boxes.dims_hwl, boxes.yaw)
-    hulls, is_seen = hull_2d(corners, projection, image_size)
-    bottoms = boxes.centers + boxes.dims_hwl[:, :1] / 2 * boxes.centers.new_tensor([0.0, 1.0, 0.0])
-    alpha = alpha_from_yaw(boxes.yaw, boxes.centers)
-    columns = torch.cat([alpha[:, None], hulls, boxes.dims_hwl, bottoms, boxes.yaw[:, None]], dim=1)
+    columns, is_seen = result_columns(detections, projection, image_size)
     return [
         f"{class_names[label]} -1 -1 {' '.join(f'{value:.2f}' for value in row)} {score:.4f}"
         for label, row, score, seen in zip(
-            boxes.labels.tolist(),
+            detections.boxes.labels.tolist(),
             columns.tolist(),
             detections.scores.tolist(),
             is_seen.tolist(),

@@ -1,4 +1,4 @@
-"""How good depths are, object by object: overall, by class and by range.
+"""How good depths are, object by object: overall, by class, by range and by how much is visible.
 
 Depth is judged on pairs that are made without looking at depth: read at the projected centre of
 each labelled object (`centers`), or by matching detections to labels in the image (`matched`, with
@@ -7,6 +7,7 @@ untrained network scores a few per cent that way. The overlap of projected 3D bo
 depth too, through their size, so the match looks at projected centres alone.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +25,8 @@ from mono3d.structures import Boxes3D, Detections
 
 RANGE_EDGES_M = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, np.inf)
 """Range bands, near edge included; the last one is open."""
+VISIBLE_EDGES = (0.0, 0.4, 0.6, 0.8, 1.0)
+"""Bands of the visible share, lower edge included and 1 in the last: nuScenes' levels."""
 MAX_CENTER_OFFSET = 0.5
 """Largest offset between matched centres, along either axis, in widths and heights of the label."""
 
@@ -38,18 +41,15 @@ class DepthPairs:
     labels: Int64[NDArray[Any], " n"]
     range_m: Float64[NDArray[Any], " n"]
     """Distance on the ground between camera and centre: what range bands go by."""
+    visibility: Float64[NDArray[Any], " n"]
+    """Visible share of the object; NaN where unknown."""
 
     def __len__(self) -> int:
         return len(self.true_m)
 
     def select(self, index: Bool[NDArray[Any], " n"]) -> "DepthPairs":
         """The objects that a mask names."""
-        return DepthPairs(
-            predicted_m=self.predicted_m[index],
-            true_m=self.true_m[index],
-            labels=self.labels[index],
-            range_m=self.range_m[index],
-        )
+        return DepthPairs(**{name: values[index] for name, values in vars(self).items()})
 
 
 def pair_depths(predicted_m: Float[Tensor, " n"], truth: Boxes3D) -> DepthPairs:
@@ -66,6 +66,7 @@ def pair_depths(predicted_m: Float[Tensor, " n"], truth: Boxes3D) -> DepthPairs:
         true_m=centers[:, 2].cpu().numpy(),
         labels=truth.labels[kept].cpu().numpy(),
         range_m=centers[:, [0, 2]].norm(dim=1).cpu().numpy(),
+        visibility=truth.visibility[kept].double().cpu().numpy(),
     )
 
 
@@ -73,15 +74,14 @@ def concatenate(parts: Iterable[DepthPairs]) -> DepthPairs:
     """The pairs of many images as one; no parts give no pairs."""
     nothing = np.zeros(0)
     none = DepthPairs(
-        predicted_m=nothing, true_m=nothing, labels=np.zeros(0, np.int64), range_m=nothing
+        predicted_m=nothing,
+        true_m=nothing,
+        labels=np.zeros(0, np.int64),
+        range_m=nothing,
+        visibility=nothing,
     )
-    parts = [none, *parts]
-    return DepthPairs(
-        predicted_m=np.concatenate([part.predicted_m for part in parts]),
-        true_m=np.concatenate([part.true_m for part in parts]),
-        labels=np.concatenate([part.labels for part in parts]),
-        range_m=np.concatenate([part.range_m for part in parts]),
-    )
+    columns = [vars(part) for part in (none, *parts)]
+    return DepthPairs(**{name: np.concatenate([c[name] for c in columns]) for name in vars(none)})
 
 
 def match_in_image(
@@ -136,12 +136,13 @@ def pairs_in_image(
 def depth_quality(
     pairs: DepthPairs, class_names: Sequence[str], pairing: Literal["centers", "matched"]
 ) -> dict[str, float]:
-    """Depth errors of all objects, of each class and of each range band.
+    """Depth errors of all objects, of each class, range band and band of visibility.
 
-    Names are `{pairing}_depth_{error}`, with `_{class}` or `_{near}_{far}m` behind; errors are
-    abs_rel, sq_rel (m), rmse (m), rmse_log, silog (per cent) and delta1, delta2, delta3 (shares
-    within a factor of 1.25, 1.25², 1.25³). `matched` has recall too. A name is absent where no
-    object is in its cell, so no value is ever NaN.
+    Names are `{pairing}_depth_{error}`, with `_{class}`, `_{near}_{far}m` or
+    `_visible_{least}_{most}` (per cent) behind; errors are abs_rel, sq_rel (m), rmse (m), rmse_log,
+    silog (per cent) and delta1, delta2, delta3 (shares within a factor of 1.25, 1.25², 1.25³).
+    `matched` has recall too. A name is absent where no object is in its cell, so no value is ever
+    NaN.
 
     Source:
         Eigen et al., NeurIPS 2014; SILog as in the KITTI depth benchmark, root included, times 100.
@@ -160,20 +161,41 @@ def depth_quality(
 def depth_errors(
     predicted_m: Float64[NDArray[Any], " n"], true_m: Float64[NDArray[Any], " n"]
 ) -> Mapping[str, float]:
-    """The errors that `depth_quality` names, of one set of objects; empty when there are none."""
-    if not len(true_m):
-        return {}
+    """The errors that `depth_quality` names, of one set of depths; empty when there are none."""
+    return errors_of_sums(error_sums(predicted_m, true_m).sum(axis=0))
+
+
+def error_sums(
+    predicted_m: Float64[NDArray[Any], " n"], true_m: Float64[NDArray[Any], " n"]
+) -> Float64[NDArray[Any], "n 9"]:
+    """What each depth adds to the sums that all errors are made of; see `errors_of_sums`.
+
+    Args:
+        predicted_m: Below MIN_DEPTH_M it counts as MIN_DEPTH_M.
+        true_m: Above 0.
+    """
     predicted_m = predicted_m.clip(min=MIN_DEPTH_M)
     error_m = predicted_m - true_m
     log_error = np.log(predicted_m / true_m)
     factor = np.exp(np.abs(log_error))
+    columns = [np.ones_like(true_m), np.abs(error_m) / true_m, error_m**2 / true_m, error_m**2]
+    columns += [log_error, log_error**2, *(factor < 1.25**k for k in (1, 2, 3))]
+    sums: np.ndarray = np.stack(columns, axis=-1).astype(np.float64)
+    return sums
+
+
+def errors_of_sums(sums: Float64[NDArray[Any], "9"]) -> Mapping[str, float]:
+    """Errors of a set of depths from the sum of its `error_sums`; sums of parts add up."""
+    if not sums[0]:
+        return {}
+    abs_rel, sq_rel, squared, log_error, log_squared, *shares = (sums[1:] / sums[0]).tolist()
     return {
-        "abs_rel": float(np.mean(np.abs(error_m) / true_m)),
-        "sq_rel": float(np.mean(error_m**2 / true_m)),
-        "rmse": float(np.sqrt(np.mean(error_m**2))),
-        "rmse_log": float(np.sqrt(np.mean(log_error**2))),
-        "silog": float(100 * np.std(log_error)),
-        **{f"delta{k}": float(np.mean(factor < 1.25**k)) for k in (1, 2, 3)},
+        "abs_rel": abs_rel,
+        "sq_rel": sq_rel,
+        "rmse": math.sqrt(squared),
+        "rmse_log": math.sqrt(log_squared),
+        "silog": 100 * math.sqrt(max(log_squared - log_error**2, 0.0)),
+        **{f"delta{k}": share for k, share in enumerate(shares, 1)},
     }
 
 
@@ -215,7 +237,24 @@ def _cells(pairs: DepthPairs, class_names: Sequence[str]) -> dict[str, Bool[NDAr
     """Suffix of the name of every cell, and which objects are in it."""
     cells = {"": np.ones(len(pairs), dtype=np.bool_)}
     cells |= {f"_{name}": pairs.labels == label for label, name in enumerate(class_names)}
-    for near, far in pairwise(RANGE_EDGES_M):
-        name = f"_{near:.0f}m_up" if far == np.inf else f"_{near:.0f}_{far:.0f}m"
-        cells[name] = (pairs.range_m >= near) & (pairs.range_m < far)
+    for name, near, far in range_bands():
+        cells[f"_{name}"] = (pairs.range_m >= near) & (pairs.range_m < far)
+    for name, least, most in visible_bands():
+        cells[f"_{name}"] = (pairs.visibility >= least) & (pairs.visibility < most)
     return cells
+
+
+def range_bands() -> list[tuple[str, float, float]]:
+    """Name, near and far edge of each band."""
+    names = [f"{near:.0f}_{far:.0f}m" for near, far in pairwise(RANGE_EDGES_M[:-1])]
+    names.append(f"{RANGE_EDGES_M[-2]:.0f}m_up")
+    return [(name, *edges) for name, edges in zip(names, pairwise(RANGE_EDGES_M), strict=True)]
+
+
+def visible_bands() -> list[tuple[str, float, float]]:
+    """Name, least and most visible share of each band; the most is not in it."""
+    edges = [*VISIBLE_EDGES[:-1], np.inf]
+    return [
+        (f"visible_{100 * low:.0f}_{100 * high:.0f}", least, most)
+        for (low, high), (least, most) in zip(pairwise(VISIBLE_EDGES), pairwise(edges), strict=True)
+    ]

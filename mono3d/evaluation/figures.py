@@ -7,7 +7,6 @@ apart, and a marker each.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
-from mono3d.evaluation.depth_quality import RANGE_EDGES_M, DepthPairs, depth_errors
+from mono3d.evaluation.depth_quality import (
+    RANGE_EDGES_M,
+    DepthPairs,
+    depth_errors,
+    range_bands,
+    visible_bands,
+)
 from mono3d.evaluation.drawing import say_empty
 
 _CLASS_COLORS = (
@@ -48,23 +53,49 @@ def write_png(figure: Figure, path: Path) -> None:
 
 def error_by_range_figure(pairs: DepthPairs, class_names: Sequence[str], title: str) -> Figure:
     """Mean relative depth error by range band: bars for all objects, lines for the classes."""
-    figure, axes = _plain_axes(title, "distance from the camera (m)", "mean relative depth error")
-    found = pairs.select(np.isfinite(pairs.predicted_m))
-    bands = [
-        (found.range_m >= low) & (found.range_m < high) for low, high in pairwise(RANGE_EDGES_M)
-    ]
-    errors = np.array([_abs_rel(found, band) for band in bands])
-    axes.bar(range(len(bands)), errors, width=0.8, color="0.87", label="all classes")
-    for label, name in _classes_by_count(found, class_names):
-        of_class = [_abs_rel(found, band & (found.labels == label), _MIN_OBJECTS) for band in bands]
-        if np.isfinite(of_class).any():
-            axes.plot(range(len(bands)), of_class, ms=4.5, lw=1.4, label=name, **_style(label))
-    counts = [f"{name}\nn = {band.sum()}" for name, band in zip(_band_names(), bands, strict=True)]
-    axes.set_xticks(range(len(bands)), counts)
+    names = [name.replace("_", "–").removesuffix("m") for name, _, _ in range_bands()]
+    names[-1] = f"over {RANGE_EDGES_M[-2]:.0f}"
+    bands = {
+        name: (pairs.range_m >= near) & (pairs.range_m < far)
+        for name, (_, near, far) in zip(names, range_bands(), strict=True)
+    }
+    return _error_by_band_figure(pairs, bands, class_names, title, "distance from the camera (m)")
+
+
+def error_by_visibility_figure(pairs: DepthPairs, class_names: Sequence[str], title: str) -> Figure:
+    """The same by how much of an object can be seen; those of which that is unknown are apart."""
+    bands = {
+        name.removeprefix("visible_").replace("_", "–"): (pairs.visibility >= least)
+        & (pairs.visibility < most)
+        for name, least, most in visible_bands()
+    }
+    bands["unknown"] = np.isnan(pairs.visibility)
+    return _error_by_band_figure(pairs, bands, class_names, title, "visible share (%)")
+
+
+def _error_by_band_figure(
+    pairs: DepthPairs,
+    bands: Mapping[str, Bool[NDArray[Any], " n"]],
+    class_names: Sequence[str],
+    title: str,
+    xlabel: str,
+) -> Figure:
+    figure, axes = _plain_axes(title, xlabel, "mean relative depth error")
+    is_found = np.isfinite(pairs.predicted_m)
+    bands = {name: band & is_found for name, band in bands.items()}
+    places = range(len(bands))
+    errors = np.array([_abs_rel(pairs, band) for band in bands.values()])
+    axes.bar(places, errors, width=0.8, color="0.87", label="all classes")
+    for label, name in _classes_by_count(pairs.select(is_found), class_names):
+        is_mine = pairs.labels == label
+        own = [_abs_rel(pairs, band & is_mine, _MIN_OBJECTS) for band in bands.values()]
+        if np.isfinite(own).any():
+            axes.plot(places, own, ms=4.5, lw=1.4, label=name, **_style(label))
+    axes.set_xticks(places, [f"{name}\nn = {band.sum()}" for name, band in bands.items()])
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(xlim=(-0.5, len(bands) - 0.5), ylim=(0, None))
     axes.grid(visible=False, axis="x")
-    _finish(axes, is_empty=not len(found))
+    _finish(axes, is_empty=not is_found.any())
     return figure
 
 
@@ -144,12 +175,6 @@ def _abs_rel(pairs: DepthPairs, members: Bool[NDArray[Any], " n"], at_least: int
     if members.sum() < at_least:
         return np.nan
     return depth_errors(pairs.predicted_m[members], pairs.true_m[members])["abs_rel"]
-
-
-def _band_names() -> list[str]:
-    """Names of the range bands for an axis."""
-    names = [f"{near:.0f}–{far:.0f}" for near, far in pairwise(RANGE_EDGES_M[:-1])]
-    return [*names, f"over {RANGE_EDGES_M[-2]:.0f}"]
 
 
 def _in_words(class_name: str) -> str:

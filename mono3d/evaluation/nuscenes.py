@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mono3d.codec.nuscenes_names import CAMERAS
 from mono3d.codec.nuscenes_poses import FramePose
 from mono3d.evaluation.nuscenes_merge import merge_cameras
 from mono3d.evaluation.nuscenes_submission import submission
@@ -47,6 +48,7 @@ def evaluate_detections(
     *,
     root: Path,
     version: str,
+    cameras: Sequence[str] = CAMERAS,
 ) -> "NuScenesMetrics":
     """Official metrics of detections over the samples of `poses`; see `merge_samples`.
 
@@ -56,6 +58,7 @@ def evaluate_detections(
         class_names: The run's classes, in the order of labels.
         root: nuScenes folder with the ground truth.
         version: Folder of its tables.
+        cameras: Those of the frames. If they are not all, only what they see is measured.
 
     Raises:
         DataError: If tables cannot be read or lack a sample.
@@ -64,4 +67,7 @@ def evaluate_detections(
 
     merged = merge_samples(detections, poses, class_names)
     content = submission(merged, class_names)
-    return evaluate_submission(content, root=root, version=version, sample_tokens=list(merged))
+    seen_by = () if set(cameras) >= set(CAMERAS) else cameras
+    return evaluate_submission(
+        content, root=root, version=version, sample_tokens=list(merged), cameras=seen_by
+    )

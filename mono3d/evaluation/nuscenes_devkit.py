@@ -1,11 +1,13 @@
 """nuScenes detection metrics by nuscenes-devkit's own code (configuration detection_cvpr_2019).
 
 Differs from `DetectionEval` in what is read, not in what is computed: any list of samples can be
-evaluated, not only a split, and a submission may lie in memory and lack samples.
+evaluated, not only a split, a submission may lie in memory and lack samples, and objects and boxes
+can be those that some cameras see. Imports no torch.
 """
 
 import contextlib
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from nuscenes import NuScenes
 from nuscenes.eval.common.config import config_factory
 from nuscenes.eval.common.data_classes import EvalBoxes
@@ -29,10 +31,13 @@ from nuscenes.eval.detection.data_classes import (
     DetectionMetrics,
 )
 from nuscenes.eval.detection.evaluate import DetectionEval
+from nuscenes.utils.splits import create_splits_scenes
+from pyquaternion import Quaternion
 
+from mono3d.codec.nuscenes_names import threshold_name
 from mono3d.errors import DataError
-from mono3d.evaluation.shown_scores import threshold_name
 
+_ALL = "all"
 _CONFIG = "detection_cvpr_2019"
 _TP_NAMES = {
     "trans_err": "ate",
@@ -75,12 +80,19 @@ class NuScenesMetrics:
     """By class and matching distance in metres."""
     num_ground_truth: Mapping[str, int]
     """Evaluated objects by class: within range, hit by LiDAR or radar, not in a bicycle rack."""
+    summary: Mapping[str, Any]
+    """What the devkit writes to metrics_summary.json, `meta` excepted."""
     missing_samples: tuple[str, ...]
     """Samples that the submission says nothing of; they count as samples without detections."""
 
 
 def evaluate_submission(
-    content: Mapping[str, Any], *, root: Path, version: str, sample_tokens: Sequence[str]
+    content: Mapping[str, Any],
+    *,
+    root: Path,
+    version: str,
+    sample_tokens: Sequence[str],
+    cameras: Sequence[str] = (),
 ) -> NuScenesMetrics:
     """Metrics of a submission over some samples.
 
@@ -89,6 +101,8 @@ def evaluate_submission(
         root: nuScenes folder with the ground truth.
         version: Folder of its tables.
         sample_tokens: What to evaluate on; results of other samples do not count.
+        cameras: Count only objects and boxes whose centre is in the image of one of these; none
+            named counts all. This is ours: it is how a detector of one camera is measured.
 
     Raises:
         DataError: If tables cannot be read, lack a sample, or the submission breaks the format.
@@ -101,6 +115,8 @@ def evaluate_submission(
             truth = load_gt_of_sample_tokens(nusc, list(sample_tokens), DetectionBox)
     except KeyError as error:
         raise DataError(f"{root / version}: no sample {error} to evaluate on") from error
+    if cameras:
+        truth, results = (_seen_by(nusc, cameras, boxes) for boxes in (truth, results))
     run = _BoxesEval(config, *(_filtered(nusc, config, b) for b in (truth, results)))
     metrics, data = run.evaluate()
     curves = _curves(data)
@@ -109,8 +125,49 @@ def evaluate_submission(
         values=_values(metrics, config) | thresholds,
         curves=curves,
         num_ground_truth=_count_by_class(run.gt_boxes, config),
+        summary=metrics.serialize(),
         missing_samples=tuple(t for t in sample_tokens if t not in content["results"]),
     )
+
+
+def read_submission(path: Path) -> Mapping[str, Any]:
+    """A submission file.
+
+    Raises:
+        DataError: There is none, or it is not JSON with `results` and `meta`.
+    """
+    try:
+        content: Any = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: submission cannot be read ({error})") from error
+    submission: dict[str, Any] = content if isinstance(content, dict) else {}
+    for key in ("results", "meta"):
+        if not isinstance(submission.get(key), dict):
+            raise DataError(f"{path}: a submission is an object with {key!r}, itself an object")
+    return submission
+
+
+def samples_of_split(root: Path, version: str, split: str) -> list[str]:
+    """Tokens of the samples of a split: an official one, one of splits.json, or `all`.
+
+    Raises:
+        DataError: If tables cannot be read, or there is no such split, or nothing of it.
+    """
+    nusc = _open_devkit(root, version)
+    if split == _ALL:
+        return [sample["token"] for sample in nusc.sample]
+    scenes: dict[str, list[str]] = create_splits_scenes()
+    own = root / version / "splits.json"
+    if own.is_file():
+        scenes |= json.loads(own.read_text())
+    if split not in scenes:
+        raise DataError(f"split {split!r}: neither {_ALL!r} nor one of {list(scenes)}")
+    wanted = set(scenes[split])
+    name_of = {scene["token"]: scene["name"] for scene in nusc.scene}
+    tokens = [s["token"] for s in nusc.sample if name_of[s["scene_token"]] in wanted]
+    if not tokens:
+        raise DataError(f"{root / version}: holds no scene of split {split!r}")
+    return tokens
 
 
 class _BoxesEval(DetectionEval):  # type: ignore[misc]
@@ -155,6 +212,36 @@ def _filtered(nusc: NuScenes, config: DetectionConfig, boxes: EvalBoxes) -> Eval
     if not boxes.all:
         return boxes
     return filter_eval_boxes(nusc, add_center_dist(nusc, boxes), config.class_range)
+
+
+def _seen_by(nusc: NuScenes, cameras: Sequence[str], boxes: EvalBoxes) -> EvalBoxes:
+    """Boxes whose centre one of the cameras has in its image."""
+    seen = EvalBoxes()
+    for token in boxes.sample_tokens:
+        own = boxes[token]
+        centers = np.array([box.translation for box in own]).reshape(-1, 3)
+        is_seen = np.any([_is_in_image(nusc, token, camera, centers) for camera in cameras], axis=0)
+        seen.add_boxes(token, [box for box, good in zip(own, is_seen, strict=True) if good])
+    return seen
+
+
+def _is_in_image(
+    nusc: NuScenes, sample_token: str, camera: str, centers: Float[np.ndarray, "n 3"]
+) -> Bool[np.ndarray, " n"]:
+    """Which points, in the global frame, a camera sees."""
+    data = nusc.get("sample", sample_token)["data"]
+    if camera not in data:
+        raise DataError(f"sample {sample_token} has no camera {camera}; it has {sorted(data)}")
+    picture = nusc.get("sample_data", data[camera])
+    sensor = nusc.get("calibrated_sensor", picture["calibrated_sensor_token"])
+    points = centers
+    for pose in (nusc.get("ego_pose", picture["ego_pose_token"]), sensor):
+        points = (points - pose["translation"]) @ Quaternion(pose["rotation"]).rotation_matrix
+    depth_m = points[:, 2]
+    pixels = (points @ np.array(sensor["camera_intrinsic"]).T)[:, :2] / depth_m[:, None]
+    is_inside = (pixels >= 0) & (pixels < [picture["width"], picture["height"]])
+    is_seen: np.ndarray = (depth_m > 0) & is_inside.all(axis=1)
+    return is_seen
 
 
 def _values(metrics: DetectionMetrics, config: DetectionConfig) -> dict[str, float]:

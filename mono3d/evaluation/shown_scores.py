@@ -6,13 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mono3d.codec.nuscenes_names import threshold_name
+
 UNMEASURED = 0.2
 """For classes that no benchmark has measured."""
-
-
-def threshold_name(class_name: str) -> str:
-    """Name of the metric that holds nuScenes' best score for a class."""
-    return f"nuscenes_{class_name}_threshold"
 
 
 def shown_scores(

@@ -1,8 +1,8 @@
 """A network over a split: detections, depth pairs and official metrics, on one rank or many."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -16,10 +16,13 @@ from mono3d.config.data_sections import (
     has_nuscenes_metrics,
 )
 from mono3d.config.schema import RunConfig
+from mono3d.data.kitti import KittiDataset
 from mono3d.data.loaders import evaluation_batches
 from mono3d.data.merged import MergedDataset
 from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.data.sampling import FrameDataset
+from mono3d.evaluation import kitti, nuscenes
+from mono3d.evaluation.dense_depth import DenseSums, dense_quality, dense_sums
 from mono3d.evaluation.depth_quality import (
     DepthPairs,
     concatenate,
@@ -28,15 +31,13 @@ from mono3d.evaluation.depth_quality import (
     pair_depths,
 )
 from mono3d.evaluation.figures import PrecisionRecall
-from mono3d.evaluation.nuscenes import evaluate_detections
+from mono3d.evaluation.kitti_ap import RECALLS
 from mono3d.evaluation.oracle import Quantity, with_truth
+from mono3d.geometry.camera import focal_px
 from mono3d.structures import Batch, Detections, to_device
 from mono3d.training.assembly import build_codec, build_preparation
 from mono3d.training.detect import detect, respond
 from mono3d.training.out_of_memory import evaluation_memory
-
-if TYPE_CHECKING:
-    from mono3d.evaluation.nuscenes_devkit import NuScenesMetrics
 
 PAIRINGS: tuple[Literal["centers", "matched"], ...] = ("centers", "matched")
 
@@ -51,6 +52,8 @@ class FrameAnswer:
     """Depth read at the objects' projected centres."""
     matched: DepthPairs
     """Depth of the detections that mark the objects in the image."""
+    dense: DenseSums | None = None
+    """Errors of the depth map, where there is one and LiDAR to measure it by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ class Evaluation:
     metrics: Mapping[str, float]
     answers: Sequence[FrameAnswer]
     curves: Mapping[str, PrecisionRecall]
-    """By class, at the benchmark's 2 m."""
+    """By class: of nuScenes at 2 m, of KITTI in 3D, moderate."""
 
     @property
     def centers(self) -> DepthPairs:
@@ -167,19 +170,17 @@ def _score_folder(
     answers: Sequence[FrameAnswer],
     indices: Iterable[int],
 ) -> Evaluation:
-    official = _nuscenes_metrics(folder, class_names, dataset, answers, indices)
-    metrics = dict(official.values) if official else {}
-    metrics |= _depth_metrics(answers, class_names)
-    at_distances = official.curves if official else {}
-    curves = {
-        name: PrecisionRecall(
-            recall=by_distance[2.0].recall,
-            precision=by_distance[2.0].precision,
-            average_precision=metrics.get(f"nuscenes_{name}_ap", 0.0),
-        )
-        for name, by_distance in at_distances.items()
-    }
-    return Evaluation(metrics=metrics, answers=answers, curves=curves)
+    official = _official_metrics(folder, class_names, dataset, answers, indices)
+    metrics = {**official.values, **_depth_metrics(answers, class_names)}
+    return Evaluation(metrics=metrics, answers=answers, curves=official.curves)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Official:
+    """What a benchmark says; nothing where none measures these data and classes."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, PrecisionRecall] = field(default_factory=dict)
 
 
 def _depth_metrics(answers: Sequence[FrameAnswer], class_names: Sequence[str]) -> dict[str, float]:
@@ -187,7 +188,7 @@ def _depth_metrics(answers: Sequence[FrameAnswer], class_names: Sequence[str]) -
     for pairing in PAIRINGS:
         pairs = concatenate(getattr(answer, pairing) for answer in answers)
         metrics |= depth_quality(pairs, class_names, pairing)
-    return metrics
+    return metrics | dense_quality(a.dense for a in answers if a.dense is not None)
 
 
 def oracle_scores(
@@ -227,24 +228,75 @@ def oracle_scores(
     return scores
 
 
-def _nuscenes_metrics(
+def _official_metrics(
     folder: NuScenesFolder | KittiFolder,
     class_names: Sequence[str],
     dataset: FrameDataset,
     answers: Sequence[FrameAnswer],
     indices: Iterable[int],
-) -> "NuScenesMetrics | None":
-    """The devkit's metrics of a folder in nuScenes' format and nuScenes' classes, else None."""
-    if not has_nuscenes_metrics(folder, class_names) or not isinstance(dataset, NuScenesDataset):
-        return None
+) -> _Official:
+    """The devkit's metrics of nuScenes' classes, KITTI's of any in KITTI's format."""
+    by_frame = {answer.frame_id: answer.detections for answer in answers}
+    if isinstance(folder, KittiFolder):
+        assert isinstance(dataset, KittiDataset)
+        return (
+            _kitti_metrics(folder, class_names, dataset, by_frame)
+            if dataset.has_labels
+            else _Official()
+        )
+    if not has_nuscenes_metrics(folder, class_names):
+        return _Official()
+    assert isinstance(dataset, NuScenesDataset)
     frame_ids = dataset.frame_ids
-    return evaluate_detections(
-        {answer.frame_id: answer.detections for answer in answers},
+    found = nuscenes.evaluate_detections(
+        by_frame,
         {frame_ids[index]: dataset.pose(index) for index in indices},
         class_names,
         root=dataset.tables_root,
         version=folder.version,
+        cameras=folder.cameras,
     )
+    curves = {
+        name: PrecisionRecall(
+            recall=by_distance[2.0].recall,
+            precision=by_distance[2.0].precision,
+            average_precision=found.values.get(f"nuscenes_{name}_ap", 0.0),
+        )
+        for name, by_distance in found.curves.items()
+    }
+    return _Official(values=found.values, curves=curves)
+
+
+def _kitti_metrics(
+    folder: KittiFolder,
+    class_names: Sequence[str],
+    dataset: KittiDataset,
+    by_frame: Mapping[str, Detections],
+) -> _Official:
+    found = kitti.evaluate_detections(
+        [
+            kitti.KittiAnswer(
+                label_file=dataset.label_file(index),
+                detections=by_frame[frame_id],
+                projection=dataset.camera_labels(index)[0][1],
+                image_size=dataset.image_size(index),
+            )
+            for index, frame_id in enumerate(dataset.frame_ids)
+            if frame_id in by_frame
+        ],
+        class_names,
+        folder.label_map,
+    )
+    curves = {
+        name: PrecisionRecall(
+            recall=RECALLS,
+            precision=curve.points[1],
+            average_precision=curve.r40[1] / 100,
+        )
+        for name, kinds in found.curves["std"].items()
+        if (curve := kinds["3d"]) is not None
+    }
+    return _Official(values=found.values, curves=curves)
 
 
 def answer_frames(
@@ -286,8 +338,18 @@ def answer_batch(
     responses = respond(config.evaluation, codec, network, weights, batch)
     found = detect(config.evaluation, codec, responses, batch)
     depth, batch = to_device((codec.depth_at_centers(responses, batch), batch), "cpu")
-    return [
+    answers = [
         _answer(batch, number, detections, depth[number]) for number, detections in enumerate(found)
+    ]
+    if batch.depth_targets is None or "depth_map" not in responses:
+        return answers
+    focal = focal_px(batch.projection[:, 0])[:, None, None]
+    maps_m = codec.depth.decode(responses["depth_map"].float().cpu(), focal)
+    return [
+        replace(answer, dense=dense_sums(predicted_m, true_m))
+        for answer, predicted_m, true_m in zip(
+            answers, maps_m, batch.depth_targets[:, 0], strict=True
+        )
     ]
 
 

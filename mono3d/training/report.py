@@ -11,6 +11,7 @@ from mono3d.evaluation.depth_quality import pair_depths
 from mono3d.evaluation.figures import (
     depth_scatter_figure,
     error_by_range_figure,
+    error_by_visibility_figure,
     precision_recall_figure,
     write_png,
 )
@@ -19,6 +20,11 @@ from mono3d.evaluation.row_baseline import fit_row_baseline, ground_rows
 from mono3d.evaluation.shown_scores import shown_scores
 from mono3d.structures import Detections
 from mono3d.training.evaluate import Evaluation
+
+_CURVE_TITLES = {
+    "nuscenes": "Within 2 m; average precision over 0.5 to 4 m",
+    "kitti": "3D, moderate; average precision over 40 recalls",
+}
 
 
 def write_figures(
@@ -33,11 +39,14 @@ def write_figures(
     names, pairs = config.data.class_names, evaluation.centers
     figures = {
         "depth_error_by_range": error_by_range_figure(pairs, names, "Depth error by range"),
+        "depth_error_by_visibility": error_by_visibility_figure(
+            pairs, names, "Depth error by visible share"
+        ),
         "depth_predicted_vs_true": depth_scatter_figure(pairs, names, "Depth at true centres"),
     }
     if evaluation.curves:
         figures["precision_recall"] = precision_recall_figure(
-            evaluation.curves, "Within 2 m; average precision over 0.5 to 4 m"
+            evaluation.curves, _CURVE_TITLES[config.data.kind]
         )
     for rank, (index, detections) in enumerate(_frames_to_draw(config, dataset, evaluation)):
         # On the whole image, of which the network may see a small and cropped version.

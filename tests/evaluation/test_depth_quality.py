@@ -24,13 +24,18 @@ IMAGE_SIZE = (400, 600)
 
 
 def _pairs(
-    predicted: list[float], true: list[float], labels: list[int], ranges: list[float] | None = None
+    predicted: list[float],
+    true: list[float],
+    labels: list[int],
+    ranges: list[float] | None = None,
+    visibility: list[float] | None = None,
 ) -> DepthPairs:
     return DepthPairs(
         predicted_m=np.array(predicted, dtype=float),
         true_m=np.array(true, dtype=float),
         labels=np.array(labels, dtype=np.int64),
         range_m=np.array(true if ranges is None else ranges, dtype=float),
+        visibility=np.array([math.nan] * len(true) if visibility is None else visibility),
     )
 
 
@@ -78,6 +83,16 @@ def test_quality_by_class_and_range() -> None:
     assert not any("recall" in name for name in metrics)
 
 
+def test_quality_by_visible_share() -> None:
+    pairs = _pairs([11, 24, 33, 52], [10, 20, 30, 40], [0] * 4, visibility=[0.2, 0.4, 1, math.nan])
+    metrics = depth_quality(pairs, CLASSES, "centers")
+    assert metrics["centers_depth_abs_rel_visible_0_40"] == pytest.approx(0.1)
+    assert metrics["centers_depth_abs_rel_visible_40_60"] == pytest.approx(0.2)
+    assert metrics["centers_depth_abs_rel_visible_80_100"] == pytest.approx(0.1)
+    assert "centers_depth_abs_rel_visible_60_80" not in metrics
+    assert metrics["centers_depth_abs_rel"] == pytest.approx((0.1 + 0.2 + 0.1 + 0.3) / 4)
+
+
 def test_missed_objects_lower_recall_and_touch_no_error() -> None:
     pairs = _pairs([11, math.nan, math.nan], [10, 20, 30], [0, 0, 1])
     metrics = depth_quality(pairs, CLASSES, "matched")
@@ -94,7 +109,13 @@ def test_no_objects_give_no_metrics() -> None:
 
 
 def test_concatenate_keeps_the_order() -> None:
-    both = concatenate([_pairs([1], [2], [0]), _pairs([3, 4], [5, 6], [1, 0])])
+    both = concatenate(
+        [
+            _pairs([1], [2], [0], visibility=[0.1]),
+            _pairs([3, 4], [5, 6], [1, 0], visibility=[0.2, 0.3]),
+        ]
+    )
+    assert both.visibility.tolist() == [0.1, 0.2, 0.3]
     assert both.true_m.tolist() == [2, 5, 6]
     assert both.labels.tolist() == [0, 1, 0]
     assert len(both) == 3

@@ -13,6 +13,7 @@ from mono3d.evaluation.figures import (
     PrecisionRecall,
     depth_scatter_figure,
     error_by_range_figure,
+    error_by_visibility_figure,
     precision_recall_figure,
     write_png,
 )
@@ -25,7 +26,10 @@ def _pairs() -> DepthPairs:
     true = np.array([5.0] * 6 + [25.0] * 5 + [30.0] + [55.0] * 2)
     predicted = true * np.array([1.1] * 6 + [0.8] * 5 + [np.nan] + [1.3] * 2)
     labels = np.array([0] * 6 + [1] * 5 + [0] + [2] * 2)
-    return DepthPairs(predicted_m=predicted, true_m=true, labels=labels, range_m=true)
+    visibility = np.array([1.0] * 6 + [0.3] * 5 + [1.0] + [np.nan] * 2)
+    return DepthPairs(
+        predicted_m=predicted, true_m=true, labels=labels, range_m=true, visibility=visibility
+    )
 
 
 def _legend(axes: Axes) -> list[str]:
@@ -55,6 +59,15 @@ def test_error_by_range_shows_all_objects_as_bars_and_classes_as_lines() -> None
     assert _legend(axes) == ["car", "traffic cone", "all classes"]
 
 
+def test_error_by_visibility_keeps_the_unknown_apart() -> None:
+    axes = _panel(error_by_visibility_figure(_pairs(), CLASSES, "error"))
+    heights = [bar.get_height() for bar in axes.patches]
+    np.testing.assert_allclose(heights, [0.2, np.nan, np.nan, 0.1, 0.3])
+    ticks = [text.get_text() for text in axes.get_xticklabels()]
+    assert ticks[0] == "0–40\nn = 5"
+    assert ticks[-2:] == ["80–100\nn = 6", "unknown\nn = 2"]
+
+
 def test_scatter_shows_found_objects_and_keeps_wild_depths_in_sight() -> None:
     pairs = concatenate(
         [
@@ -64,6 +77,7 @@ def test_scatter_shows_found_objects_and_keeps_wild_depths_in_sight() -> None:
                 true_m=np.array([8.0]),
                 labels=np.array([2]),
                 range_m=np.array([8.0]),
+                visibility=np.array([np.nan]),
             ),
         ]
     )
