@@ -1,7 +1,7 @@
 """`mono3d evaluate`: a checkpoint or an MLflow run on a split."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,20 +10,18 @@ from rich.console import Console
 from rich.table import Table
 
 from mono3d.cli.options import OverridesArgument
+from mono3d.cli.score_tables import depth_cells, kitti_classes, nuscenes_classes
 from mono3d.errors import ConfigError
 
 if TYPE_CHECKING:
     from mono3d.evaluation.oracle import Quantity
+    from mono3d.training.assess import Assessment
 
-_SHOWN = (
-    "nuscenes_map", "nuscenes_nds", "nuscenes_mate", "nuscenes_car_ap", "centers_depth_abs_rel",
-    "matched_depth_abs_rel", "matched_depth_recall",
-)  # fmt: skip
-_SHOWN_WITH_ORACLE = (
+_DECIDED_BY_DETECTIONS = (
     "nuscenes_map", "nuscenes_nds", "nuscenes_car_ap", "nuscenes_mate", "nuscenes_mase",
-    "nuscenes_maoe",
+    "nuscenes_maoe", "kitti_3d_easy", "kitti_3d_moderate", "kitti_3d_hard", "kitti_bev_moderate",
 )  # fmt: skip
-"""What detections decide: depth at true centres is not theirs, and stays as it is."""
+"""Depth at true centres is not theirs, and stays as it is whatever an oracle says."""
 
 
 def evaluate(
@@ -32,7 +30,10 @@ def evaluate(
     ],
     overrides: OverridesArgument = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for metrics.json and figures.")
+        Path | None, typer.Option("--output", "-o", help="Folder for metrics.json.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Draw figures (PNG) there.")
     ] = None,
     oracle: Annotated[
         str,
@@ -52,30 +53,53 @@ def evaluate(
 
     oracles = _quantities(oracle)
     location = resolve_checkpoint(checkpoint)
-    assessment = assess_checkpoint(location, overrides or [], output, oracles)
-    columns = {"value": assessment.metrics} | {
-        f"true {name}": metrics for name, metrics in assessment.oracles.items()
-    }
-    table = Table("metric", *columns, title=location)
-    for name in _shown(assessment.metrics, _SHOWN_WITH_ORACLE if oracles else _SHOWN):
-        values = (metrics.get(name) for metrics in columns.values())
-        # Without the benchmark's name all columns of oracles fit a terminal.
-        short = name.removeprefix("nuscenes_") if oracles else name
-        table.add_row(short, *("-" if v is None else f"{v:.4f}" for v in values))
-    Console().print(table)
+    assessment = assess_checkpoint(location, overrides or [], figures, oracles)
+    typer.echo(location)
+    for part in _parts(assessment.metrics):
+        _show(part, assessment)
+    if figures is not None:
+        typer.echo(f"{len(assessment.figures)} figures in {figures}")
     if output is not None:
         metrics = dict(assessment.metrics)
         for quantity, replaced in assessment.oracles.items():
             metrics |= {f"true_{quantity}/{name}": value for name, value in replaced.items()}
+        output.mkdir(parents=True, exist_ok=True)
         (output / "metrics.json").write_text(json.dumps(metrics, indent=2))
-        typer.echo(f"metrics and figures in {output}")
+        typer.echo(f"metrics in {output / 'metrics.json'}")
 
 
-def _shown(measured: Mapping[str, float], wanted: Sequence[str]) -> list[str]:
-    """Metrics of the table: the wanted ones of all data, then of each set of merged data."""
-    sets = dict.fromkeys(name.rpartition("/")[0] for name in measured)
-    names = [f"{part}/{name}" if part else name for part in sets for name in wanted]
-    return [name for name in names if name in measured]
+def _parts(metrics: Mapping[str, float]) -> list[str]:
+    """What metrics' names begin with: nothing for all data, then each set of merged data."""
+    return list(dict.fromkeys(name[: name.rfind("/") + 1] for name in metrics))
+
+
+def _show(part: str, assessment: "Assessment") -> None:
+    """Tables of all data, or of one set of merged data."""
+
+    def own(metrics: Mapping[str, float]) -> dict[str, float]:
+        names = (name for name in metrics if name[: name.rfind("/") + 1] == part)
+        return {name.removeprefix(part): metrics[name] for name in names}
+
+    values, console = own(assessment.metrics), Console()
+    if part:
+        console.rule(part.rstrip("/"))
+    if "nuscenes_map" in values:
+        console.print(nuscenes_classes(values))
+        typer.echo(f"NDS {values['nuscenes_nds']:.4f}, mAP {values['nuscenes_map']:.4f}")
+    if "kitti_3d_moderate" in values:
+        console.print(kitti_classes(values))
+    console.print(depth_cells(values))
+    if not assessment.oracles:
+        return
+    columns = {"as it is": values}
+    columns |= {f"true {name}": own(found) for name, found in assessment.oracles.items()}
+    table = Table("", *columns, title="with quantities replaced by the truth")
+    for name in _DECIDED_BY_DETECTIONS:
+        if name in values:
+            cells = (f"{metrics[name]:.4f}" for metrics in columns.values())
+            # Without the benchmark's name all columns fit a terminal.
+            table.add_row(name.partition("_")[2], *cells)
+    console.print(table)
 
 
 def _quantities(text: str) -> "list[Quantity]":

@@ -1,7 +1,6 @@
 """`mono3d metrics`: result files against ground truth by a benchmark's rules, without any model."""
 
 import itertools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mono3d.cli.json_output import JsonOption, write_json
+from mono3d.cli.metrics_waymo import waymo
+from mono3d.cli.score_tables import nuscenes_classes
 from mono3d.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Score result files as the benchmarks do; no model, no GPU."
 )
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write all numbers there.")]
+app.command()(waymo)
 
 
 @app.command()
@@ -37,9 +39,10 @@ def kitti(
 ) -> None:
     """KITTI's object benchmark: AP in 2D, from above and in 3D, and AOS, as the official program.
 
-    The JSON is {"std"|"loose": {CLASS: {"2d"|"aos"|"bev"|"3d": {"R40": [easy, moderate, hard],
-    "R11": [...]}}}} in percent; null where the benchmark does not evaluate. "std" are the official
-    overlaps (0.7 for cars, 0.5 for others), "loose" has 0.5 and 0.25 from above and in 3D.
+    The JSON is {"std"|"loose": {CLASS: {"2d"|"aos"|"bev"|"3d": {"R40"|"R11": NUMBERS}}}}, where
+    NUMBERS are easy, moderate and hard, in percent; null where the benchmark does not evaluate.
+    "std" are the official overlaps (0.7 for cars, 0.5 for others), "loose" has 0.5 and 0.25 from
+    above and in 3D.
     """
     from mono3d.evaluation.kitti_ap import CLASSES, as_json, evaluate_kitti
     from mono3d.evaluation.kitti_tables import (
@@ -60,7 +63,8 @@ def kitti(
     curves = evaluate_kitti(labels, results, chosen)
     typer.echo(f"{len(names)} frames, {len(results)} results; AP R40 in percent")
     Console().print(_kitti_table(curves))
-    _write(output, as_json(curves))
+    if output is not None:
+        write_json(output, as_json(curves))
 
 
 def _kitti_table(curves: "Mapping[Strictness, KittiCurves]") -> Table:
@@ -115,7 +119,8 @@ def nuscenes(
     found = evaluate_submission(content, **place, cameras=chosen)
     summary = {**found.summary, "meta": content["meta"]}
     typer.echo(f"{split}: {len(tokens)} samples, {camera or 'all cameras'}")
-    _show_classes(found)
+    Console().print(nuscenes_classes(found.values, found.num_ground_truth))
+    typer.echo(f"NDS {found.values['nuscenes_nds']:.4f}, mAP {found.values['nuscenes_map']:.4f}")
     if per_camera:
         by_camera = {
             name: evaluate_submission(content, **place, cameras=[name])
@@ -123,21 +128,8 @@ def nuscenes(
         }
         _show_cameras(by_camera)
         summary["cameras"] = {name: dict(found.summary) for name, found in by_camera.items()}
-    _write(output, summary)
-
-
-def _show_classes(found: "NuScenesMetrics") -> None:
-    errors = ("ate", "ase", "aoe", "ave", "aae")
-    table = Table("class", "objects", "AP", *(name.upper() for name in errors))
-    for name, count in found.num_ground_truth.items():
-        values = (found.values.get(f"nuscenes_{name}_{what}") for what in ("ap", *errors))
-        table.add_row(name, str(count), *("-" if v is None else f"{v:.3f}" for v in values))
-    table.add_section()
-    means = (found.values[f"nuscenes_m{what}"] for what in ("ap", *errors))
-    total = sum(found.num_ground_truth.values())
-    table.add_row("mean", str(total), *(f"{value:.3f}" for value in means))
-    Console().print(table)
-    typer.echo(f"NDS {found.values['nuscenes_nds']:.4f}, mAP {found.values['nuscenes_map']:.4f}")
+    if output is not None:
+        write_json(output, summary)
 
 
 def _show_cameras(by_camera: "Mapping[str, NuScenesMetrics]") -> None:
@@ -147,16 +139,3 @@ def _show_cameras(by_camera: "Mapping[str, NuScenesMetrics]") -> None:
         values = (f"{found.values[f'nuscenes_{key}']:.3f}" for key in keys)
         table.add_row(name, str(sum(found.num_ground_truth.values())), *values)
     Console().print(table)
-
-
-def _write(path: Path | None, content: Mapping[str, Any]) -> None:
-    """All numbers as JSON, at once or not at all."""
-    if path is None:
-        return
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(json.dumps(content, indent=2))
-        part.replace(path)
-    except OSError as error:
-        raise DataError(f"--json {path}: cannot be written ({error.strerror})") from error
-    typer.echo(f"all numbers in {path}")

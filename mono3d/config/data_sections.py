@@ -150,3 +150,8 @@ DataConfig = Annotated[NuScenesData | KittiData | MergedData, Field(discriminato
 def has_nuscenes_metrics(data: Section, class_names: Sequence[str]) -> TypeGuard[NuScenesFolder]:
     """Whether nuscenes-devkit can measure detections of these classes: data and classes are its."""
     return isinstance(data, NuScenesFolder) and set(class_names) <= set(NUSCENES_CLASSES)
+
+
+def has_official_metrics(data: DataConfig) -> bool:
+    """Whether a benchmark measures detections of the whole of these data."""
+    return isinstance(data, KittiFolder) or has_nuscenes_metrics(data, data.class_names)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mono3d.config.data_sections import has_nuscenes_metrics
+from mono3d.config.data_sections import has_official_metrics
 from mono3d.config.load import apply_overrides, parse, parse_override
 from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import evaluation_batches
@@ -69,7 +69,7 @@ def load_network(
 def assess_checkpoint(
     location: str,
     overrides: Sequence[str],
-    output: Path | None,
+    figures: Path | None,
     oracles: Sequence[Quantity] = (),
 ) -> Assessment:
     """Measure a checkpoint's averaged weights on its validation split.
@@ -77,7 +77,7 @@ def assess_checkpoint(
     Args:
         location: Folder or s3:// URI.
         overrides: PATH=VALUE changes to the checkpoint's config, for other data.
-        output: Folder for figures; None draws none.
+        figures: Folder for them; None draws none.
         oracles: Quantities to replace by the truth, one after the other.
 
     Raises:
@@ -85,7 +85,7 @@ def assess_checkpoint(
             not fit into memory.
     """
     config, network = load_network(location, overrides)
-    if oracles and not has_nuscenes_metrics(config.data, config.data.class_names):
+    if oracles and not has_official_metrics(config.data):
         raise ConfigError(
             f"--oracle: data.kind={config.data.kind} with the classes {[*config.data.class_names]} "
             "has no detection metrics to compare"
@@ -93,10 +93,10 @@ def assess_checkpoint(
     dataset = build_dataset(config, "val")
     with evaluation_fits(config, next(network.parameters()).device, _logger.warning):
         evaluation = evaluate_split(config, network, None, dataset)
-    figures = [] if output is None else write_figures(config, dataset, evaluation, output)
+    drawn = [] if figures is None else write_figures(config, dataset, evaluation, figures)
     return Assessment(
         metrics=evaluation.metrics,
-        figures=figures,
+        figures=drawn,
         oracles=oracle_scores(config, dataset, evaluation, oracles),
     )
 

@@ -2,15 +2,19 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mono3d.codec.nuscenes_names import CAMERAS
+from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.errors import DataError
 from mono3d.evaluation.nuscenes_devkit import DetectionCurve, NuScenesMetrics, evaluate_submission
-from tests.support.nuscenes_tables import VERSION, write_tables
+from mono3d.geometry.camera import is_in_image, project
+from tests.support.nuscenes_tables import IMAGE_SIZE, VERSION, write_tables
 
 SAMPLES = ["scene-a-sample-0", "scene-a-sample-1", "scene-b-sample-0", "scene-b-sample-1"]
 
@@ -20,9 +24,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tables(tmp_path_factory.mktemp("nuscenes"))
 
 
-def evaluate(root: Path, results: dict[str, Any], samples: list[str]) -> NuScenesMetrics:
+def evaluate(
+    root: Path, results: dict[str, Any], samples: list[str], cameras: Sequence[str] = ()
+) -> NuScenesMetrics:
     content = {"meta": {}, "results": results}
-    return evaluate_submission(content, root=root, version=VERSION, sample_tokens=samples)
+    return evaluate_submission(
+        content, root=root, version=VERSION, sample_tokens=samples, cameras=cameras
+    )
 
 
 def cars(root: Path, sample: str, shift_m: float = 0.0) -> list[dict[str, Any]]:
@@ -71,6 +79,30 @@ def test_missing_samples_count_as_empty_and_are_named(root: Path) -> None:
     only = evaluate(root, {SAMPLES[0]: cars(root, SAMPLES[0])}, SAMPLES[:1])
     assert only.values["nuscenes_car_ap"] == pytest.approx(1)
     assert 0 < metrics.values["nuscenes_car_ap"] < 0.25
+
+
+def test_cameras_are_measured_by_what_they_see(root: Path) -> None:
+    """As many objects and boxes as project into the images, by the dataset's own cameras."""
+    everything = {s: cars(root, s) for s in SAMPLES}
+    seen = {}
+    for camera in CAMERAS:
+        frames = NuScenesDataset(
+            root, version=VERSION, split="all", class_names=("car",), cameras=(camera,)
+        )
+        inside = 0
+        for index in range(len(frames)):
+            ((boxes, projection),) = frames.camera_labels(index)
+            pixels = project(boxes.centers, projection)
+            is_ahead = boxes.centers[:, 2] > 0
+            inside += int((is_in_image(pixels, IMAGE_SIZE) & is_ahead).sum())
+        found = evaluate(root, everything, SAMPLES, (camera,))
+        seen[camera] = found.num_ground_truth["car"]
+        assert seen[camera] == inside
+        assert found.values["nuscenes_car_ap"] == pytest.approx(1 if inside else 0)
+    assert sum(count > 0 for count in seen.values()) > 2
+    assert evaluate(root, everything, SAMPLES, CAMERAS).num_ground_truth["car"] <= 8
+    with pytest.raises(DataError, match="has no camera CAM_TOP; it has"):
+        evaluate(root, everything, SAMPLES, ("CAM_TOP",))
 
 
 def test_the_best_threshold_balances_precision_and_recall() -> None:
