@@ -10,9 +10,12 @@ from pydantic import Field, PositiveFloat, model_validator
 from mono3d.config.data_sections import (
     NUSCENES_CLASSES,
     DataConfig,
+    KittiFolder,
     MergedData,
+    NuScenesFolder,
     has_nuscenes_metrics,
 )
+from mono3d.config.iou_sections import IouLossConfig, NoIouLoss
 from mono3d.config.section import Section
 
 
@@ -308,6 +311,8 @@ class EvaluationConfig(Section):
     max_frames: int | None = Field(None, ge=1)
     """Evaluate the first frames only, in evaluations on the way; None is all."""
     batch_size: int = Field(16, ge=1)
+    depth_map: bool = True
+    """Measure the depth map by LiDAR, where the model has one; the split needs sweeps then."""
     flip: bool = False
     """Average what the network says of each image and of its mirror image; twice the work."""
     top_k: int = Field(100, ge=1)
@@ -363,6 +368,7 @@ class RunConfig(Section):
     input: InputConfig = InputConfig()
     model: ModelConfig = DenseModel()
     loss: LossConfig = LossConfig()
+    iou_loss: IouLossConfig = NoIouLoss()
     mining: MiningConfig = NoMining()
     optim: OptimiserConfig = AdamW()
     schedule: ScheduleConfig = CosineSchedule()
@@ -386,23 +392,33 @@ class RunConfig(Section):
                 f"model.ground.height_m={self.model.ground.height_m}: is 0 in merged data; each "
                 "set's ground_height_m says where its ground is"
             )
-        prefix, is_official, _ = self.checkpoint.metric.partition("nuscenes_")
-        if is_official and prefix not in _devkit_prefixes(self.data):
-            own = [name for name in self.data.class_names if name not in NUSCENES_CLASSES]
-            others = f" and class {own[0]}, which nuScenes does not score" if own else ""
+        if self.iou_loss.kind != "none" and self.iou_loss.warmup_epochs >= self.train.epochs:
             raise ValueError(
-                f"checkpoint.metric={self.checkpoint.metric} is not measured with "
-                f"data.kind={self.data.kind}{others}; val/centers_depth_abs_rel with mode=min is"
+                f"iou_loss.warmup_epochs={self.iou_loss.warmup_epochs:g}: it would never count in "
+                f"{self.train.epochs} epochs"
             )
+        for benchmark, prefixes in _official_prefixes(self.data).items():
+            prefix, is_official, _ = self.checkpoint.metric.partition(f"{benchmark}_")
+            if is_official and prefix not in prefixes:
+                own = [name for name in self.data.class_names if name not in NUSCENES_CLASSES]
+                is_own = own and benchmark == "nuscenes"
+                others = f" and class {own[0]}, which nuScenes does not score" if is_own else ""
+                raise ValueError(
+                    f"checkpoint.metric={self.checkpoint.metric} is not measured with "
+                    f"data.kind={self.data.kind}{others}; val/centers_depth_abs_rel with "
+                    "mode=min is"
+                )
         return self
 
 
-def _devkit_prefixes(data: DataConfig) -> set[str]:
-    """What the names of nuScenes' own metrics begin with, in a run on these data."""
-    if not isinstance(data, MergedData):
-        return {"val/"} if has_nuscenes_metrics(data, data.class_names) else set()
+def _official_prefixes(data: DataConfig) -> dict[str, set[str]]:
+    """What the names of a benchmark's metrics begin with, in a run on these data."""
+    folders: dict[str, NuScenesFolder | KittiFolder]
+    if isinstance(data, MergedData):
+        folders = {f"val/{k}/": v for k, v in data.sets.items() if v.val_split is not None}
+    else:
+        folders = {"val/": data}
     return {
-        f"val/{name}/"
-        for name, member in data.sets.items()
-        if member.val_split is not None and has_nuscenes_metrics(member, data.class_names)
+        "nuscenes": {p for p, f in folders.items() if has_nuscenes_metrics(f, data.class_names)},
+        "kitti": {p for p, f in folders.items() if isinstance(f, KittiFolder)},
     }

@@ -92,7 +92,7 @@ def _error_by_band_figure(
         if np.isfinite(own).any():
             axes.plot(places, own, ms=4.5, lw=1.4, label=name, **_style(label))
     axes.set_xticks(places, [f"{name}\nn = {band.sum()}" for name, band in bands.items()])
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set(xlim=(-0.5, len(bands) - 0.5), ylim=(0, None))
     axes.grid(visible=False, axis="x")
     _finish(axes, is_empty=not is_found.any())

@@ -19,6 +19,7 @@ from mono3d.codec.point_codec import BoxTargets, PointCodec, gather_points
 from mono3d.geometry.box_iou import footprints_cam, paired_bev_iou
 from mono3d.geometry.camera import focal_px
 from mono3d.objectives.gather import gather_samples, number_objects
+from mono3d.objectives.iou_term import IouTerm, box_pairs, overlap_statistics, pulls
 from mono3d.objectives.losses.depth import (
     laplace_nll_gradient,
     mined_laplace_nll,
@@ -29,7 +30,7 @@ from mono3d.objectives.losses.heading import choice
 from mono3d.objectives.mining.protocol import Mining, MiningState
 from mono3d.objectives.mining.statistics import mining_statistics, rank_correlation
 from mono3d.objectives.protocol import ObjectiveOutput, StepContext
-from mono3d.structures import Batch, DepthSamples, Predictions
+from mono3d.structures import Batch, DepthSamples, LossTerms, Predictions
 
 SMOOTH_L1_BETA = 1 / 9
 DepthLoss = Literal["smooth_l1_log", "smooth_l1_m", "laplace"]
@@ -84,6 +85,7 @@ class PointObjective(nn.Module, ABC):
         mining: Mining,
         weights: LossWeights,
         depth_loss: DepthLoss,
+        iou_term: IouTerm | None = None,
     ) -> None:
         """Keep the parts; `laplace` needs a detector that predicts `log_sigma`."""
         super().__init__()
@@ -92,6 +94,7 @@ class PointObjective(nn.Module, ABC):
         self._mining = mining
         self._weights = weights
         self._depth_loss = depth_loss
+        self._iou_term = iou_term
         initial = MiningState.initial()
         self.register_buffer("mining_median_error", initial.median_error)
         self.register_buffer("mining_steps", initial.steps)
@@ -122,10 +125,13 @@ class PointObjective(nn.Module, ABC):
         if depth_map is not None and batch.depth_targets is not None:
             factor = self._weights.depth_map * context.world_size / context.num_images
             terms["depth_map"] = factor * self._depth_map(depth_map, batch)
+        if self._iou_term is not None:
+            terms["iou"], found = self._iou(self._iou_term, said, targets, batch, context, terms)
+            statistics |= found
         error = ((said["depth_m"] - targets.depth_m).abs() / targets.depth_m).detach()
         relative = (error * targets.valid).sum() / targets.valid.sum().clamp(min=1)
         if context.with_statistics:
-            overlap = self._overlap(responses, targets, batch)
+            overlap = self._overlap(said, targets, batch)
             valid = targets.valid.flatten()
             statistics["mining/quality_iou_correlation"] = rank_correlation(
                 -error.flatten(), overlap, valid
@@ -164,15 +170,41 @@ class PointObjective(nn.Module, ABC):
 
     @torch.no_grad()
     def _overlap(
-        self, responses: Mapping[str, Tensor], targets: BoxTargets, batch: Batch
+        self, said: Mapping[str, Tensor], targets: BoxTargets, batch: Batch
     ) -> Float[Tensor, " samples"]:
         """Bird's-eye-view IoU of each sample's box with the object that it learns."""
-        said = self.codec.boxes_at(responses, batch, index=targets.index, labels=targets.labels)
-        truth = (batch.boxes_cam.centers, batch.boxes_cam.dims_hwl, batch.boxes_cam.yaw)
-        meant = [gather_points(values.flatten(0, 1), targets.object_ids) for values in truth]
-        boxes = [(said.centers, said.dims_hwl, said.yaw), meant]
-        footprints = [footprints_cam(*(v.flatten(0, 1) for v in values))[0] for values in boxes]
+        pairs = box_pairs(self.codec, said, targets, batch)
+        footprints = [
+            footprints_cam(boxes.centers, boxes.dims_hwl, boxes.yaw)[0].flatten(0, 1)
+            for boxes in (pairs.said, pairs.true)
+        ]
         return paired_bev_iou(*footprints)
+
+    def _iou(
+        self,
+        term: IouTerm,
+        said: Mapping[str, Tensor],
+        targets: BoxTargets,
+        batch: Batch,
+        context: StepContext,
+        others: LossTerms,
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """The weighted term of whole boxes; how they overlap, and how it and the others pull.
+
+        Statistics are those of this rank's positives.
+        """
+        pairs = box_pairs(self.codec, said, targets, batch, depth_aligned=term.depth_aligned)
+        weight = term.weight_at(context.progress) * context.world_size / context.num_samples
+        loss = weight * (term.loss(pairs) * targets.valid).sum()
+        if not context.with_statistics:
+            return loss, {}
+        statistics = overlap_statistics(pairs, targets.valid)
+        if loss.requires_grad:
+            rest = torch.stack(list(others.values())).sum()
+            for name, whole in (("gradient", loss), ("others_gradient", rest)):
+                found = pulls(whole, said, self.codec)
+                statistics |= {f"{name}_{part}": norm for part, norm in found.items()}
+        return loss, {f"iou_loss/{name}": value for name, value in statistics.items()}
 
     def _depth(self, said: Mapping[str, Tensor], targets: BoxTargets) -> _Depth:
         """Prediction, target and gradient on the raw output in the loss's coordinate."""

@@ -25,6 +25,17 @@ from mono3d.config.data_sections import (
     NuScenesFolder,
     NuScenesSet,
 )
+from mono3d.config.iou_sections import (
+    ChosenIouLoss,
+    DiouConfig,
+    GciouConfig,
+    GiouConfig,
+    IouConfig,
+    IouLossConfig,
+    LogIouConfig,
+    NoIouLoss,
+    RdiouConfig,
+)
 from mono3d.config.schema import (
     AdamW,
     BackboneConfig,
@@ -67,6 +78,16 @@ from mono3d.model.trunk import Trunk
 from mono3d.objectives.center import CenterObjective
 from mono3d.objectives.dense import DenseObjective
 from mono3d.objectives.detection import LossWeights, PointObjective
+from mono3d.objectives.iou_term import IouTerm
+from mono3d.objectives.losses.gciou import GciouLoss
+from mono3d.objectives.losses.iou import (
+    IouLoss,
+    diou_loss,
+    giou_loss,
+    iou_loss,
+    log_iou_loss,
+    rdiou_loss,
+)
 from mono3d.objectives.mining.gmm import GmmMining
 from mono3d.objectives.mining.protocol import Mining
 from mono3d.objectives.mining.uniform import Uniform
@@ -99,7 +120,7 @@ def build_dataset(
     Args:
         config: Of the run.
         split: Which.
-        with_points: None: as training needs it.
+        with_points: None: as training and evaluation need it.
         has_labels: False leaves labels out, also where there are none.
 
     Raises:
@@ -109,6 +130,7 @@ def build_dataset(
     data = config.data
     if with_points is None:
         with_points = split == "train" and config.model.has_depth_map
+        with_points |= split == "val" and measures_depth_map(config)
     cache_gib = config.input.cache_gib
     if not isinstance(data, MergedData):
         if isinstance(data, NuScenesData):
@@ -138,6 +160,11 @@ def build_dataset(
                 dataset=dataset, ground_height_m=member.ground_height_m, share=member.share
             )
     return MergedDataset(members)
+
+
+def measures_depth_map(config: RunConfig) -> bool:
+    """Whether evaluation compares a depth map with LiDAR."""
+    return config.model.has_depth_map and config.evaluation.depth_map
 
 
 def _open_folder(
@@ -346,6 +373,7 @@ def build_objective(config: RunConfig) -> PointObjective:
         "mining": build_mining(config.mining),
         "weights": LossWeights(**config.loss.model_dump(exclude={"depth_loss"})),
         "depth_loss": config.loss.depth_loss,
+        "iou_term": build_iou_term(config.iou_loss),
     }
     codec = build_codec(config)
     match codec:
@@ -355,6 +383,43 @@ def build_objective(config: RunConfig) -> PointObjective:
             return CenterObjective(codec=codec, **parts)
         case _:
             assert_never(codec)
+
+
+def build_iou_term(config: IouLossConfig) -> IouTerm | None:
+    """The loss of whole boxes, if one is wanted."""
+    if isinstance(config, NoIouLoss):
+        return None
+    return IouTerm(
+        loss=build_iou_loss(config),
+        weight=config.weight,
+        warmup_epochs=config.warmup_epochs,
+        ramp_epochs=config.ramp_epochs,
+        depth_aligned=config.depth_aligned,
+    )
+
+
+def build_iou_loss(config: ChosenIouLoss) -> IouLoss:
+    """A loss of whole boxes."""
+    match config:
+        case IouConfig():
+            return iou_loss
+        case LogIouConfig():
+            return log_iou_loss
+        case GiouConfig():
+            return giou_loss
+        case DiouConfig():
+            return diou_loss
+        case RdiouConfig():
+            return rdiou_loss
+        case GciouConfig():
+            return GciouLoss(
+                alpha=config.alpha,
+                yaw_penalty=config.yaw_penalty,
+                rescale=config.rescale,
+                min_iou=config.min_iou,
+            )
+        case _:
+            assert_never(config)
 
 
 def build_mining(config: MiningConfig) -> Mining:
@@ -378,8 +443,19 @@ def build_train_module(config: RunConfig) -> TrainModule:
     )
 
 
-def build_preparation(config: RunConfig, codec: PointCodec, *, training: bool) -> Preparation:
-    """What a loader does with a frame; only training frames are augmented."""
+def build_preparation(
+    config: RunConfig, codec: PointCodec, *, training: bool, with_depth: bool | None = None
+) -> Preparation:
+    """What a loader does with a frame; only training frames are augmented.
+
+    Args:
+        config: Of the run.
+        codec: The network's.
+        training: Whether frames are to be learnt.
+        with_depth: Whether maps of LiDAR depth come with them; None: as training needs it.
+    """
+    if with_depth is None:
+        with_depth = training and config.model.has_depth_map
     augmentation = None
     if training:
         has_colour = config.input.brightness_jitter > 0 or config.input.contrast_jitter > 0
@@ -397,7 +473,7 @@ def build_preparation(config: RunConfig, codec: PointCodec, *, training: bool) -
         augmentation=augmentation,
         epoch_scales=config.input.epoch_scales if training else (),
         max_objects=config.input.max_objects,
-        depth_target_stride=(codec.strides[0] if training and config.model.has_depth_map else None),
+        depth_target_stride=codec.strides[0] if with_depth else None,
     )
 
 

@@ -111,7 +111,7 @@ def open_data_set(detector: Detector) -> list[PredictionInput]:
     Raises:
         DataError: If the data set cannot be read.
     """
-    dataset = build_dataset(detector.config, "val", has_labels=False)
+    dataset = build_dataset(detector.config, "val", with_points=False, has_labels=False)
     return [DataSetFrames(dataset=dataset)]
 
 

@@ -134,9 +134,12 @@ def test_synth_train_locally_and_evaluate(tmp_path: Path, monkeypatch: pytest.Mo
     Path("report").mkdir()
     Path("report/mine.png").write_bytes(b"somebody's own")
     measured = RUNNER.invoke(
-        app, ["evaluate", "runs/small", "-o", "report", "--oracle", "depth,size"]
+        app,
+        ["evaluate", "runs/small", "-o", "report", "--figures", "report", "--oracle", "depth,size"],
     )
     assert measured.exit_code == 0, measured.output
+    assert "10_20m" in measured.stdout
+    assert "true depth" in measured.stdout
     metrics = json.loads(Path("report/metrics.json").read_text())
     assert 0 <= metrics["nuscenes_map"] <= 1
     assert metrics["centers_depth_abs_rel"] > 0

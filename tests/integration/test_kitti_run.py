@@ -37,7 +37,9 @@ def test_a_kitti_folder_trains_and_is_evaluated(
     assert not any("nuscenes" in name for name in result.metrics)
     assessment = assess_checkpoint(result.best_checkpoint, [], tmp_path / "report")
     assert assessment.metrics["centers_depth_abs_rel"] == pytest.approx(error)
+    for name in ("kitti_Car_3d_moderate", "kitti_bev_hard_loose"):
+        assert 0 <= assessment.metrics[name] <= 100
+        assert assessment.metrics[name] == pytest.approx(result.metrics[f"val/{name}"])
+    assert assessment.metrics["dense_depth_abs_rel"] > 0
     drawn = {path.name for path in assessment.figures}
     assert {"depth_error_by_range.png", "depth_predicted_vs_true.png"} <= drawn
-    # No benchmark says how precise these detections are.
-    assert "precision_recall.png" not in drawn
