@@ -267,7 +267,7 @@ class PointCodec(ABC):
         """Decode the responses at given points as boxes of given classes."""
         names = (*_BOX_RESPONSES, *self.heading.channels)
         said = {name: gather_points(responses[name], index).float() for name in names}
-        return self._boxes(said, inputs, index, labels)
+        return self.boxes_said(said, inputs, index=index, labels=labels)
 
     def boxes_of(self, targets: BoxTargets, batch: Batch) -> Boxes3D:
         """What decoding makes of the targets [n, p] themselves: the boxes that they came from."""
@@ -280,15 +280,20 @@ class PointCodec(ABC):
             "attribute": F.one_hot(targets.attributes),
             **self.heading.encode(targets.alpha),
         }
-        return self._boxes(said, batch, targets.index, targets.labels)
+        return self.boxes_said(said, batch, index=targets.index, labels=targets.labels)
 
-    def _boxes(
+    def boxes_said(
         self,
         said: Mapping[str, Tensor],
         inputs: Inputs,
+        *,
         index: Int64[Tensor, "n k"],
         labels: Int64[Tensor, "n k"],
     ) -> Boxes3D:
+        """Decode the responses [n, k, ...] of given points, already gathered, as boxes.
+
+        Differentiable but for the choice of a direction or a bin of the heading.
+        """
         constants = self._on(index.device)
         grid = self.grid(inputs.images)
         points_px, strides = grid.centers_px[index], grid.strides_px[index]

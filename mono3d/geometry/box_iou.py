@@ -129,7 +129,7 @@ def paired_bev_iou(
 ) -> Float[Tensor, "*n"]:
     """Intersection over union of each footprint and its partner; 0 where nothing is shared."""
     shared = overlap_area(footprints_a, footprints_b)
-    united = footprints_a[..., 2:4].prod(-1) + footprints_b[..., 2:4].prod(-1) - shared
+    united = _area(footprints_a) + _area(footprints_b) - shared
     return torch.where(shared > 0, shared / united.clamp(min=_TINY), 0.0)
 
 
@@ -154,11 +154,16 @@ def paired_iou_3d(
     high = torch.minimum(spans_a[..., 1], spans_b[..., 1])
     shared = overlap_area(footprints_a, footprints_b) * (high - low).clamp(min=0)
     volume_a, volume_b = (
-        footprints[..., 2:4].prod(-1) * (spans[..., 1] - spans[..., 0])
+        _area(footprints) * (spans[..., 1] - spans[..., 0])
         for footprints, spans in ((footprints_a, spans_a), (footprints_b, spans_b))
     )
     united = volume_a + volume_b - shared
     return torch.where(shared > 0, shared / united.clamp(min=_TINY), 0.0), united
+
+
+def _area(footprints: Float[Tensor, "*n 5"]) -> Float[Tensor, "*n"]:
+    """Length times width; `Tensor.prod` would make the host wait in its backward pass."""
+    return footprints[..., 2] * footprints[..., 3]
 
 
 def _corners_in_frame_of(

@@ -43,8 +43,12 @@ def unproject(
     scale = depth_m * projection[..., 2, 2] + projection[..., 2, 3]
     right = pixels * scale[..., None] - projection[..., :2, 3]
     right = right - projection[..., :2, 2] * depth_m[..., None]
-    xy = torch.linalg.solve(projection[..., :2, :2], right[..., None])[..., 0]
-    return torch.cat([xy, depth_m[..., None]], dim=-1)
+    # Two unknowns by Cramer's rule: a solver would make the host wait, and takes longer.
+    (a, b), (c, d) = (row.unbind(-1) for row in projection[..., :2, :2].unbind(-2))
+    u, v = right.unbind(-1)
+    determinant = a * d - b * c
+    x, y = (d * u - b * v) / determinant, (a * v - c * u) / determinant
+    return torch.stack([x, y, depth_m.expand_as(x)], dim=-1)
 
 
 def focal_px(projection: Float[Tensor, "*n 3 4"]) -> Float[Tensor, "*n"]:

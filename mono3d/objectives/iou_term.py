@@ -52,7 +52,8 @@ def box_pairs(
     choice of a direction or a bin gets none, nor do sizes that decoding bounds.
     """
     depth_m = targets.depth_m if depth_aligned else said["depth_m"]
-    found = codec._boxes({**said, "depth_m": depth_m}, batch, targets.index, targets.labels)
+    answers = {**said, "depth_m": depth_m}
+    found = codec.boxes_said(answers, batch, index=targets.index, labels=targets.labels)
     labelled = (batch.boxes_cam.centers, batch.boxes_cam.dims_hwl, batch.boxes_cam.yaw)
     centers, dims_hwl, yaw = (
         gather_points(values.flatten(0, 1), targets.object_ids) for values in labelled

@@ -238,7 +238,10 @@ def _add_up(outputs: Sequence[ObjectiveOutput]) -> ObjectiveOutput:
 
 
 class StepMeter:
-    """Sums metrics on the device and brings their means to the host every few steps."""
+    """Sums metrics on the device and brings their means to the host every few steps.
+
+    Statistics of an interval's last step alone have a group in their name: `mining/weight_mean`.
+    """
 
     def __init__(self, every_steps: int) -> None:
         """Nothing seen yet."""
@@ -266,7 +269,7 @@ class StepMeter:
         """Add a step; at the end of an interval, the record of its means. One transfer."""
         values = {f"loss/{name}": value for name, value in output.terms.items()}
         values["loss/total"] = torch.stack(list(output.terms.values())).sum()
-        values |= {f"train/{k}": v for k, v in output.statistics.items() if "mining/" not in k}
+        values |= {f"train/{k}": v for k, v in output.statistics.items() if "/" not in k}
         self._names = list(values)
         step_values = torch.stack([value.float() for value in values.values()])
         self._sums = step_values if self._sums is None else self._sums + step_values
@@ -276,12 +279,12 @@ class StepMeter:
 
     def _flush(self, state: TrainState, output: ObjectiveOutput) -> MetricRecord:
         assert self._sums is not None
-        mining = {k: v.float() for k, v in output.statistics.items() if k.startswith("mining/")}
+        now = {k: v.float() for k, v in output.statistics.items() if "/" in k}
         crossing = torch.cat([
             self._sums / self._steps,
-            torch.stack([state.skipped.float(), *mining.values()]),
+            torch.stack([state.skipped.float(), *now.values()]),
         ]).tolist()  # fmt: skip
-        metrics = dict(zip([*self._names, "train/skipped_steps", *mining], crossing, strict=True))
+        metrics = dict(zip([*self._names, "train/skipped_steps", *now], crossing, strict=True))
         seconds = time.perf_counter() - self._started
         world_size = dist.get_world_size() if dist.is_initialized() else 1
         metrics["train/images_per_s"] = self._frames * world_size / seconds

@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 import torch
 from torch import Tensor
+from torch.profiler import profile
 
 from mono3d.codec.center import CenterCodec
 from mono3d.codec.dense import DenseCodec
@@ -161,6 +162,20 @@ def test_a_few_steps_lower_the_term_and_the_depth_loss(family: str) -> None:
         assert last < 0.7 * first, name
     shares = [output.statistics["iou_loss/share_overlapping"] for output in outputs]
     assert shares[-1] > shares[0] + 0.2
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_backward_pass_reads_nothing_on_the_host(family: str) -> None:
+    """The operations themselves: a mode that forbids them takes other ways through some."""
+    state, batches = tiny_state(iou_loss__kind="gciou", **AT_ONCE, **CONFIGS[family])
+    steps(state, batches, 1)
+    context = context_of(*batches, progress=3.0)
+    output = state.module(batches[0], context)
+    with profile() as profiler:
+        again = state.module(batches[0], context).terms["iou"]
+        again.backward(retain_graph=True)
+    del output
+    assert "aten::_local_scalar_dense" not in {event.key for event in profiler.key_averages()}
 
 
 @each_family

@@ -83,6 +83,24 @@ def test_no_option_of_the_detector_makes_a_step_wait_for_the_device() -> None:
     assert all(value.isfinite() for value in output.terms.values())
 
 
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_statistics_of_the_iou_term_are_those_of_the_last_step(family: dict[str, object]) -> None:
+    state, batches = tiny_state(iou_loss__kind="gciou", iou_loss__warmup_epochs=0, **family)
+    meter = StepMeter(2)
+    outputs = [step(state, batches[:2], with_statistics=last) for last in (False, True)]
+    state.step = 1
+    assert meter.add(state, outputs[0], num_frames=4) is None
+    state.step = 2
+    record = meter.add(state, outputs[1], num_frames=4)
+    assert record is not None
+    found = {k: v for k, v in record.metrics.items() if k.startswith("iou_loss/")}
+    assert found == pytest.approx(
+        {k: float(v) for k, v in outputs[1].statistics.items() if k.startswith("iou_loss/")}
+    )
+    assert len(found) == 10
+    assert record.metrics["loss/iou"] > 0
+
+
 def test_metrics_cross_in_one_transfer_when_they_are_due() -> None:
     state, batches = tiny_state()
     meter = StepMeter(1)

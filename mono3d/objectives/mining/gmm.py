@@ -22,6 +22,7 @@ from torch import Tensor
 from mono3d.objectives.mining.masked import masked_mean, masked_quantile, scaled_to_mean_one
 from mono3d.objectives.mining.per_object import best_of_each_object
 from mono3d.objectives.mining.protocol import MinedWeights, MiningState
+from mono3d.objectives.ramp import ramp
 from mono3d.structures import DepthSamples
 
 QualityMetric = Literal["ratio", "exp_rel", "exp_abs", "linear"]
@@ -105,11 +106,7 @@ class GmmMining:
 
     def blend(self, progress: float) -> float:
         """Share of mining in the weights: 0 in warm-up, 1 after the ramp. `progress` in epochs."""
-        if progress < self.warmup_epochs:
-            return 0.0
-        if progress >= self.warmup_epochs + self.ramp_epochs:
-            return 1.0
-        return (progress - self.warmup_epochs) / self.ramp_epochs
+        return ramp(progress, warmup_epochs=self.warmup_epochs, ramp_epochs=self.ramp_epochs)
 
     @torch.no_grad()
     def weigh(self, samples: DepthSamples, state: MiningState, progress: float) -> MinedWeights:
