@@ -19,6 +19,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-$(TORCH)
 PIP_INSTALL := $(BIN)/pip install -qq --no-input --retries 2
 PYTEST := $(BIN)/pytest
+# Processes for the quick tests, a file at a time each; slow ones need the machine for themselves.
+TEST_PROCESSES ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS := 1
@@ -32,7 +34,7 @@ demo: $(INSTALLED)
 	$(BIN)/mono3d demo
 
 test: $(INSTALLED)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" -n $(TEST_PROCESSES) --dist loadfile
 
 test-slow: $(INSTALLED)
 	$(PYTEST) -m slow --durations=10

@@ -27,6 +27,8 @@ SHRUNK = (
     "input.image_width_px=192", "model.backbone.width=8", "model.channels=8",
     "train.batch_size=1",
 )  # fmt: skip
+BY_DEPTH = ("checkpoint.metric=val/centers_depth_abs_rel", "checkpoint.mode=min")
+"""The recipe ranks by KITTI's metric, which other data do not have."""
 CAMERA = "--camera=721.5,721.5,609.5,172.9"
 
 
@@ -228,7 +230,7 @@ def camera_image_missing(world: World) -> list[str]:
 
 def no_such_camera(world: World) -> list[str]:
     data = f"{{kind: nuscenes, root: {world.nuscenes}, version: {VERSION}, cameras: [CAM_UP]}}"
-    return train(world, f"data={data}", "data.train_split=all", "data.val_split=all")
+    return train(world, f"data={data}", "data.train_split=all", "data.val_split=all", *BY_DEPTH)
 
 
 def merged(world: World, *overrides: str) -> list[str]:
@@ -238,7 +240,8 @@ def merged(world: World, *overrides: str) -> list[str]:
         "train_split: test, val_split: null, has_labels: false}}"
     )
     data = f"data={{kind: merged, class_names: [Car, Pedestrian], sets: {sets}}}"
-    return ["train", "kitti_overfit", "--local", "--name", "new", *SHRUNK, data, *overrides]
+    command = ["train", "kitti_overfit", "--local", "--name", "new", *SHRUNK, *BY_DEPTH]
+    return [*command, data, *overrides]
 
 
 def run_of_another_config(world: World) -> list[str]:
@@ -405,6 +408,11 @@ CONFIG: list[Row] = [
     ("unknown kind", overridden("mining.kind=magic"), "mining"),
     ("key of another kind", overridden("model.strides_px=[4]"), "model.strides_px"),
     ("settings at odds", overridden("loss.depth_loss=laplace"), "needs model.has_uncertainty"),
+    (
+        "another benchmark's metric",
+        lambda w: merged(w, "checkpoint.metric=val/kitti_3d_moderate"),
+        "val/kitti_3d_moderate is not measured with data.kind=merged",
+    ),
     (
         "a metric that is not measured",
         overridden("checkpoint.metric=val/nuscenes_map"),

@@ -109,15 +109,15 @@ def test_the_gradient_of_iou_in_space() -> None:
         return paired_iou_3d(*split)[0]
 
     generator = torch.Generator().manual_seed(8)
-    low = torch.rand(2, 200, 1, generator=generator, dtype=DTYPE)
-    height = torch.rand(2, 200, 1, generator=generator, dtype=DTYPE) + 0.5
+    low = torch.rand(2, 60, 1, generator=generator, dtype=DTYPE)
+    height = torch.rand(2, 60, 1, generator=generator, dtype=DTYPE) + 0.5
     boxes = [
-        torch.cat([random_footprints(200, 20 + k, 3.0), low[k], low[k] + height[k]], 1)
+        torch.cat([random_footprints(60, 20 + k, 3.0), low[k], low[k] + height[k]], 1)
         for k in range(2)
     ]
     for box in boxes:
         box.requires_grad_()
-    assert (iou(*boxes) > 0.05).sum() > 80
+    assert (iou(*boxes) > 0.05).sum() > 20
     assert torch.autograd.gradcheck(iou, boxes)
 
 
@@ -128,8 +128,8 @@ def _random_pairs(count: int) -> tuple[Tensor, Tensor]:
 
 
 def test_the_gradient_is_that_of_the_area() -> None:
-    a, b = _random_pairs(300)
-    assert (overlap_area(a, b) > 0.1).sum() > 100
+    a, b = _random_pairs(60)
+    assert (overlap_area(a, b) > 0.1).sum() > 20
     assert torch.autograd.gradcheck(overlap_area, (a, b))
     assert torch.autograd.gradcheck(paired_bev_iou, (a, b))
 
