@@ -305,5 +305,5 @@ def test_workers_of_a_cluster_and_their_loaders_share_one_cache(kind: Kind, tmp_
     config = load_recipe("kitti_overfit", [f"data.root={kind.uri}", *SMALL, *changes])
     result = launch(config, name=tmp_path.name)
     assert result.metrics["val/centers_depth_abs_rel"] > 0
-    # Training reads its list and the sweeps of its two frames; validation the rest of all three.
-    assert len(list((tmp_path / "cache/mono3d/objects").glob("*/*"))) == 1 + 2 + 3 * 3
+    # Training reads its list; validation image, calibration, labels and sweep of all three frames.
+    assert len(list((tmp_path / "cache/mono3d/objects").glob("*/*"))) == 1 + 3 * 4

@@ -49,7 +49,7 @@ def best_overlaps(truth: Boxes3D, found: Boxes3D) -> torch.Tensor:
 def test_cars_learnt_by_heart_overlap_in_birds_eye_view(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At least 90 % of the moderate cars with an IoU of 0.7 or more; 96 % when it was measured."""
+    """At least 90 % of the moderate cars with an IoU of 0.7 or more; all when it was measured."""
     monkeypatch.chdir(tmp_path)
     Path("few.txt").write_text("\n".join(WHOLE))
     frames = ["data.train_split=few.txt", "data.val_split=few.txt"]
