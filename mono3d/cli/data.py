@@ -14,7 +14,6 @@ from rich.table import Table
 
 from mono3d.cli.options import OverridesArgument, RecipeArgument
 from mono3d.cli.rendering import render
-from mono3d.config.load import load_recipe
 from mono3d.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -193,6 +192,7 @@ def show(
 
     All of it comes from the loader's and the objective's own code, before any training.
     """
+    from mono3d.config.load import load_recipe
     from mono3d.evaluation.figures import write_png
     from mono3d.evaluation.target_figure import teaching_figure
     from mono3d.training.assembly import build_dataset

@@ -8,20 +8,20 @@ from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from mono3d.cli.rendering import render
-from mono3d.config.data_sections import NuScenesData
-from mono3d.config.load import load_recipe
-from mono3d.config.schema import RunConfig
 from mono3d.errors import ConfigError
 from mono3d.services.address import RUNS_URI
 from mono3d.services.stack import running_stack
 from mono3d.training.progress import Progress, ProgressSink
+
+if TYPE_CHECKING:
+    from mono3d.config.schema import RunConfig
 
 _TRAIN_SCENES, _VAL_SCENES, _SAMPLES = 240, 52, 2
 _ROWS = {
@@ -45,6 +45,9 @@ def demo(
     Starts an S3 server and an MLflow server on this machine and stops them again. Killed in the
     middle it goes on where it was; a finished demo is trained anew under the next name.
     """
+    from mono3d.config.data_sections import NuScenesData
+    from mono3d.config.load import load_recipe
+
     console, clock = Console(stderr=True), StageClock()
     clock.enter("data and services")
     config = load_recipe(recipe, [f"cluster.storage={RUNS_URI}"])
@@ -126,7 +129,7 @@ def _make_data(root: Path, console: Console) -> None:
     )
 
 
-def _train_and_report(config: RunConfig, directory: Path, clock: StageClock) -> dict[str, Any]:
+def _train_and_report(config: "RunConfig", directory: Path, clock: StageClock) -> dict[str, Any]:
     """Untrained network, training, trained network: all on the same held-out scenes."""
     from mono3d.training.assembly import build_dataset
     from mono3d.training.progress_display import ProgressDisplay
@@ -171,7 +174,7 @@ def _train_and_report(config: RunConfig, directory: Path, clock: StageClock) -> 
     }
 
 
-def _free_name(config: RunConfig) -> str:
+def _free_name(config: "RunConfig") -> str:
     """demo, or demo-2, demo-3, ...: the first that is free or was killed, so that it goes on."""
     from mono3d.training.run_record import is_open_to, run_location
 

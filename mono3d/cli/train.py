@@ -1,14 +1,15 @@
 """`mono3d train`: one run, on Ray or in this process, or a profile of its first steps."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from mono3d.cli.options import OverridesArgument, RecipeArgument
-from mono3d.config.load import dump_yaml, load_recipe
-from mono3d.config.schema import RunConfig
+
+if TYPE_CHECKING:
+    from mono3d.config.schema import RunConfig
 
 
 def train(
@@ -40,6 +41,8 @@ def train(
     Ray is started on this machine, or joined where RAY_ADDRESS or a Ray job says so. Metrics go to
     MLFLOW_TRACKING_URI if that is set; checkpoints to cluster.storage, a folder or s3:// prefix.
     """
+    from mono3d.config.load import dump_yaml, load_recipe
+
     config = load_recipe(recipe, overrides or [])
     run_name = name or Path(recipe).stem
     if dry_run:
@@ -50,7 +53,7 @@ def train(
         _train(config, run_name, is_local=local)
 
 
-def _train(config: RunConfig, run_name: str, *, is_local: bool) -> None:
+def _train(config: "RunConfig", run_name: str, *, is_local: bool) -> None:
     from mono3d.training.progress_display import ProgressDisplay  # torch takes a second
 
     with ProgressDisplay(epochs=config.train.epochs, metric=config.checkpoint.metric) as sink:
@@ -72,7 +75,7 @@ def _train(config: RunConfig, run_name: str, *, is_local: bool) -> None:
         typer.echo(f"MLflow run {result.run_id}")
 
 
-def _profile(config: RunConfig, run_name: str, *, steps: int, is_local: bool) -> None:
+def _profile(config: "RunConfig", run_name: str, *, steps: int, is_local: bool) -> None:
     from mono3d.storage.location import join, local_copy
     from mono3d.training.progress_display import Lines
     from mono3d.training.step_profile import TRACE, read_profile, tables

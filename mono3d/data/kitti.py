@@ -17,7 +17,14 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from mono3d.data.files import DataPath, list_ahead, list_names, read_each, read_text
+from mono3d.data.files import (
+    DataPath,
+    list_ahead,
+    list_names,
+    read_bytes,
+    read_each,
+    read_text,
+)
 from mono3d.data.images import channels_first, read_image, read_image_size
 from mono3d.data.kitti_format import (
     KittiLabels,
@@ -186,7 +193,7 @@ class KittiDataset:
         """Left, top, right and bottom of all the frame's objects, learnt or not, as labelled."""
         return self._labels[index].boxes_px if self._has_labels else np.zeros((0, 4))
 
-    def label_file(self, index: int) -> tuple[str, str]:
+    def label_file(self, index: int) -> tuple[str, bytes]:
         """Path and content of the frame's label file: what KITTI's evaluation reads.
 
         Raises:
@@ -194,7 +201,7 @@ class KittiDataset:
             StorageError: If the store that holds it cannot be used.
         """
         path = self._folder / "label_2" / f"{self._ids[index]}.txt"
-        return str(path), read_text(path)
+        return str(path), read_bytes(path)
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width of the frame's image, pixels."""

@@ -20,7 +20,7 @@ _UNSAID = -1.0
 class KittiAnswer:
     """What was found in one frame, and what there is."""
 
-    label_file: tuple[str, str]
+    label_file: tuple[str, bytes]
     """Its path, for messages, and content."""
     detections: Detections
     """In the rectified camera frame."""
@@ -55,7 +55,7 @@ def evaluate_detections(
     Raises:
         DataError: A label file is broken.
     """
-    labels = parse_table((answer.label_file for answer in answers), LABEL_COLUMNS)
+    labels = parse_table([answer.label_file for answer in answers], LABEL_COLUMNS)
     meaning = {name.lower(): meant.lower() for name, meant in label_map.items() if meant}
     types = [meaning.get(name, name) for name in labels.types.tolist()]
     labels = replace(labels, types=np.array(types, dtype=np.str_))

@@ -100,7 +100,9 @@ def _find(labels, results, is_dont_care, above):
     for frame in range(len(labels.starts) - 1):
         for i in range(labels.starts[frame], labels.starts[frame + 1]):
             for j in range(results.starts[frame], results.starts[frame + 1]):
-                _share(labels, i, results, j, room, shared)
+                shared[0] = _shared_px(labels.rectangles[i], results.rectangles[j])
+                shared[1] = _shared_ground(labels.corners[i], results.corners[j], room)
+                shared[2] = shared[1] * _shared_height(labels.spans[i], results.spans[j])
                 if is_dont_care[i]:
                     _cover(shared, results.sizes[j], covered[j])
                 elif _over_union(shared, labels.sizes[i], results.sizes[j], iou[count]) > above:
@@ -108,17 +110,6 @@ def _find(labels, results, is_dont_care, above):
                     count += 1
             starts[i + 1] = count
     return starts, pairs[:count], iou[:count], covered
-
-
-@numba.njit(cache=True, error_model="numpy")
-@no_type_check
-def _share(labels, i, results, j, room, shared):
-    """What a label and a result share, by kind."""
-    shared[0] = _shared_px(labels.rectangles[i], results.rectangles[j])
-    shared[1] = _shared_ground(labels.corners[i], results.corners[j], room)
-    low = max(labels.spans[i, 0], results.spans[j, 0])
-    high = min(labels.spans[i, 1], results.spans[j, 1])
-    shared[2] = shared[1] * max(high - low, 0.0)
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -150,6 +141,12 @@ def _shared_px(a, b):
 
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
+def _shared_height(a, b):
+    return max(min(a[1], b[1]) - max(a[0], b[0]), 0.0)
+
+
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
 def _shared_ground(a, b, room):
     """Area that two clockwise rectangles share: corners inside, and where sides cross."""
     rounded, sides, points = room
@@ -168,7 +165,7 @@ def _shared_ground(a, b, room):
             rounded[1, k, axis] = np.floor(0.5 + (b[k, axis] - low) * steps_per_m)
     _sides(rounded[0], rounded[1], sides[0])
     _sides(rounded[1], rounded[0], sides[1])
-    count = 0
+    count = np.int64(0)  # a literal would be compiled for, too
     for i in range(4):
         if _is_inside(sides[0, i]):
             points[count, 0], points[count, 1] = a[i, 0], a[i, 1]

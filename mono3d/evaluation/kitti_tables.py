@@ -4,9 +4,8 @@ For the evaluator, which reads any class and thousands of files at once; a train
 frame by frame and more strictly, by `data.kitti_format`. Imports nothing that takes time.
 """
 
-import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +96,7 @@ def frame_names(folder: Path, listed: Path | None) -> list[str]:
         if not names:
             raise DataError(f"{folder}: no *.txt files to evaluate on")
         return names
-    names = _read(listed).split()
+    names = _read(listed).decode(errors="replace").split()
     if not names:
         raise DataError(f"{listed}: names no frames")
     if len(set(names)) < len(names):
@@ -120,67 +119,77 @@ def read_table(folder: Path, names: Sequence[str], columns: int) -> KittiTable:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     paths = [folder / f"{name}.txt" for name in names]
-    return parse_table(((str(path), _read(path)) for path in paths), columns)
+    return parse_table([(str(path), _read(path)) for path in paths], columns)
 
 
-def parse_table(files: Iterable[tuple[str, str]], columns: int) -> KittiTable:
+def parse_table(files: Sequence[tuple[str, bytes]], columns: int) -> KittiTable:
     """The frames of files that are already read, as pairs of a name for messages and the content.
+
+    All files are cut into words at once, which takes a tenth of the time of doing it line by line.
 
     Raises:
         DataError: A line has a wrong number of values or one that is not a finite number.
     """
-    rows: list[list[str]] = []
-    starts = [0]
-    names = []
-    for name, text in files:
-        found = [line.split() for line in text.splitlines()]
-        if any(len(row) != columns for row in found):
-            found = _without_empty(name, found, columns)
-        rows += found
-        starts.append(len(rows))
-        names.append(name)
+    content = b"".join(text + b"\n" for _, text in files)
+    counts = _words_per_line(content)
+    last_lines = np.cumsum([text.count(b"\n") + 1 for _, text in files], dtype=np.int64)
+    wrong = np.flatnonzero((counts > 0) & (counts != columns))
+    if len(wrong):
+        what = "result, its score last," if columns == RESULT_COLUMNS else "label"
+        where = _place(files, last_lines, int(wrong[0]))
+        raise DataError(f"{where}: {counts[wrong[0]]} values; a {what} has {columns}")
+    words = content.split()
+    kinds = words[::columns]
+    del words[::columns]
     try:
-        numbers = map(float, itertools.chain.from_iterable(row[1:] for row in rows))
-        values = np.fromiter(numbers, np.float64).reshape(len(rows), columns - 1)
+        values = np.fromiter(map(float, words), np.float64)
     except ValueError:
-        raise _not_a_number(rows, starts, names) from None
-    if not np.isfinite(values).all():
-        raise _not_a_number(rows, starts, names)
-    missing = RESULT_COLUMNS - columns
+        values = np.array([_number(word) for word in words])
+    for index in np.flatnonzero(~np.isfinite(values))[:1].tolist():
+        line = int(np.flatnonzero(counts > 0)[index // (columns - 1)])
+        word = words[index].decode(errors="replace")
+        raise DataError(f"{_place(files, last_lines, line)}: {word!r} is not a finite number")
+    lower = {kind: kind.decode(errors="replace").lower() for kind in set(kinds)}
+    rows_before = np.cumsum(np.append(0, counts > 0), dtype=np.int64)
     return KittiTable(
-        starts=np.array(starts),
-        types=np.array([row[0].lower() for row in rows], dtype=np.str_),
-        values=np.pad(values, ((0, 0), (0, missing))),
+        starts=rows_before[np.append(0, last_lines)],
+        types=np.array([lower[kind] for kind in kinds], dtype=np.str_),
+        values=np.pad(
+            values.reshape(len(kinds), columns - 1), ((0, 0), (0, RESULT_COLUMNS - columns))
+        ),
     )
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
-        return path.read_text()
+        return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; a frame without objects has an empty one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error})") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _without_empty(name: str, rows: list[list[str]], columns: int) -> list[list[str]]:
-    for number, row in enumerate(rows, 1):
-        if row and len(row) != columns:
-            what = "result, its score last," if columns == RESULT_COLUMNS else "label"
-            raise DataError(f"{name}:{number}: {len(row)} values; a {what} has {columns}")
-    return [row for row in rows if row]
+def _words_per_line(content: bytes) -> Int64[np.ndarray, " lines"]:
+    """How many words each line has; every line ends with a line break."""
+    codes = np.frombuffer(content, np.uint8)
+    is_space = (codes == ord(" ")) | ((codes >= ord("\t")) & (codes <= ord("\r")))
+    begins_word = ~is_space & np.append(True, is_space[:-1])[: len(codes)]
+    words_before_end = np.cumsum(begins_word)[codes == ord("\n")]
+    counts: np.ndarray = np.diff(words_before_end, prepend=0)
+    return counts
 
 
-def _not_a_number(rows: list[list[str]], starts: list[int], names: list[str]) -> DataError:
-    """What to say of the first word that is none."""
-    for index, row in enumerate(rows):
-        for word in row[1:]:
-            try:
-                good = math.isfinite(float(word))
-            except ValueError:
-                good = False
-            if not good:
-                file = int(np.searchsorted(starts, index, side="right")) - 1
-                where = f"{names[file]}: object {index - starts[file] + 1}"
-                return DataError(f"{where}: {word!r} is not a finite number")
-    raise AssertionError("all words are finite numbers")
+def _place(
+    files: Sequence[tuple[str, bytes]], last_lines: Int64[np.ndarray, " files"], line: int
+) -> str:
+    """File and number of a line, counted over all files from 0."""
+    file = int(np.searchsorted(last_lines, line, side="right"))
+    first = int(last_lines[file - 1]) if file else 0
+    return f"{files[file][0]}:{line - first + 1}"
+
+
+def _number(word: bytes) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan

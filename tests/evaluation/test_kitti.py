@@ -60,7 +60,9 @@ def test_rectangles_are_hulls_in_the_image(root: Path) -> None:
     given = answers(root)
     path, content = given[0].label_file
     hull = " ".join(f"{value:.2f}" for value in _hull())
-    same = [replace(a, label_file=(path, content.replace("0 0 100 100", hull))) for a in given]
+    same = [
+        replace(a, label_file=(path, content.replace(b"0 0 100 100", hull.encode()))) for a in given
+    ]
     values = measure(same).values
     assert values["kitti_Car_2d_easy"] == pytest.approx(100)
     # The label's alpha is 0.23 - atan2(3, 15), rounded.

@@ -36,7 +36,7 @@ def test_columns_are_named_as_the_benchmark_orders_them(tmp_path: Path) -> None:
     assert table.dims_hwl[0].tolist() == [1.5, 1.6, 4.0]
     assert table.bottoms[0].tolist() == [7, 8, 9]
     assert (table.yaw[0], table.scores[0]) == (0.3, 0.75)
-    labels = parse_table([("x", label())], LABEL_COLUMNS)
+    labels = parse_table([("x", label().encode())], LABEL_COLUMNS)
     assert labels.scores.tolist() == [0.0]
     assert len(parse_table([], LABEL_COLUMNS)) == 0
 
@@ -54,13 +54,13 @@ def test_frames_are_listed_or_those_with_ground_truth(tmp_path: Path) -> None:
     [
         (label(), "a.txt:1: 15 values; a result, its score last, has 16"),
         (f"{result()}\n{result()} 3", "a.txt:2: 17 values"),
-        (result().replace("200", "far", 1), "a.txt: object 1: 'far' is not a finite number"),
-        (f"{result()}\n{result(float('nan'))}", "a.txt: object 2: 'nan' is not a finite number"),
+        (result().replace("200", "far", 1), "a.txt:1: 'far' is not a finite number"),
+        (f"{result()}\n{result(float('nan'))}", "a.txt:2: 'nan' is not a finite number"),
         (result(float("inf")), "'inf' is not a finite number"),
     ],
 )
 def test_broken_lines(tmp_path: Path, text: str, message: str) -> None:
-    write(tmp_path, a=text, b=result())
+    write(tmp_path, a=text, b=f"{result()}\r\n\n")
     with pytest.raises(DataError) as caught:
         read_table(tmp_path, ["b", "a"], RESULT_COLUMNS)
     assert message in str(caught.value)
@@ -72,8 +72,11 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.txt: no such file; a frame without objects has"):
         read_table(tmp_path, ["a"], RESULT_COLUMNS)
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"a\.txt: cannot be read as text"):
+    with pytest.raises(DataError, match=r"a\.txt:1: 1 values; a result"):
         read_table(tmp_path, ["a"], RESULT_COLUMNS)
+    (tmp_path / "b.txt").mkdir()
+    with pytest.raises(DataError, match=r"b\.txt: cannot be read \(Is a directory\)"):
+        read_table(tmp_path, ["b"], RESULT_COLUMNS)
 
 
 def test_lists_of_frames_that_name_nothing_or_one_twice(tmp_path: Path) -> None:
@@ -89,6 +92,6 @@ def test_lists_of_frames_that_name_nothing_or_one_twice(tmp_path: Path) -> None:
 
 
 def test_types_are_lower_case_and_values_float64() -> None:
-    table = parse_table([("x", result(kind="Person_sitting"))], RESULT_COLUMNS)
+    table = parse_table([("x", result(kind="Person_sitting").encode())], RESULT_COLUMNS)
     assert table.types.tolist() == ["person_sitting"]
     assert table.values.dtype == np.float64

@@ -40,5 +40,5 @@ def results(*frames: Sequence[str]) -> KittiTable:
 
 
 def _table(frames: Sequence[Sequence[str]], columns: int) -> KittiTable:
-    files = [(f"{number}.txt", "\n".join(lines)) for number, lines in enumerate(frames)]
+    files = [(f"{number}.txt", "\n".join(lines).encode()) for number, lines in enumerate(frames)]
     return parse_table(files, columns)
