@@ -6,8 +6,9 @@ The whole process, files read, official and looser overlaps together, against wh
 least CPU time of five runs, caches warm; then what the first run of all takes more, which is
 compiling. And the overlaps alone, against shapely's of the same pairs, in the same process.
 
-Frames are those of the golden sets under MONO3D_REAL_DATA, repeated until there are enough; without
-them, invented ones with as many objects.
+Frames are half of KITTI's validation frames with results of a LiDAR detector (Point-GNN) and of a
+made-up camera, from kitti_eval_golden under MONO3D_REAL_DATA, repeated until there are enough;
+without them, invented ones with as many objects.
 """
 
 import os

@@ -70,7 +70,7 @@ def depth_cells(values: Mapping[str, float]) -> Table:
     keys: Sequence[str] = [*columns.values()]
     cells = dict.fromkeys(
         name.removeprefix(key)
-        for key in ("centers_depth_abs_rel", "matched_depth_recall")
+        for key in ("centers_depth_abs_rel", "matched_depth_recall", "dense_depth_abs_rel")
         for name in values
         if name.startswith(key)
     )

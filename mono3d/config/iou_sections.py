@@ -20,7 +20,8 @@ class _IouLossConfig(Section):
     """Factor of the term; all others stay as they are. Not tuned: compare the logged
     `iou_loss/gradient_*` and `iou_loss/others_gradient_*`."""
     warmup_epochs: float = Field(3.0, ge=0)
-    """Epochs without it: at first few boxes overlap with their objects. A quarter of a run."""
+    """Epochs without it: at first few boxes overlap with their objects. Choose about a quarter of
+    the run's epochs."""
     ramp_epochs: float = Field(1.0, ge=0)
     """Epochs over which it then comes in."""
     depth_aligned: bool = False

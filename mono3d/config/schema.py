@@ -121,7 +121,8 @@ class ImageModel(Section):
     ground: GroundConfig | None = None
     """Tell backbone and heads the ground's depth under every pixel; null tells heads the rays."""
     has_depth_map: bool = False
-    """Learn the depth of every LiDAR point too; only training needs LiDAR."""
+    """Learn the depth of every LiDAR point too. Training needs LiDAR then, evaluation too unless
+    evaluation.depth_map=false, prediction never."""
 
 
 class DenseModel(ImageModel):
@@ -312,7 +313,7 @@ class EvaluationConfig(Section):
     """Evaluate the first frames only, in evaluations on the way; None is all."""
     batch_size: int = Field(16, ge=1)
     depth_map: bool = True
-    """Measure the depth map by LiDAR, where the model has one; the split needs sweeps then."""
+    """Measure the depth map by LiDAR, where the model has one: data.val_split needs sweeps then."""
     flip: bool = False
     """Average what the network says of each image and of its mirror image; twice the work."""
     top_k: int = Field(100, ge=1)
@@ -398,8 +399,8 @@ class RunConfig(Section):
                 f"{self.train.epochs} epochs"
             )
         for benchmark, prefixes in _official_prefixes(self.data).items():
-            prefix, is_official, _ = self.checkpoint.metric.partition(f"{benchmark}_")
-            if is_official and prefix not in prefixes:
+            folder, slash, name = self.checkpoint.metric.rpartition("/")
+            if name.startswith(f"{benchmark}_") and folder + slash not in prefixes:
                 own = [name for name in self.data.class_names if name not in NUSCENES_CLASSES]
                 is_own = own and benchmark == "nuscenes"
                 others = f" and class {own[0]}, which nuScenes does not score" if is_own else ""

@@ -100,6 +100,7 @@ class KittiDataset:
         parts += ["velodyne"] if with_points else []
         list_ahead(self._folder / part for part in parts)
         self._jpegs = _jpegs(self._folder / "image_2")
+        self._sizes: dict[int, tuple[int, int]] = {}
         calibrations = read_each(read_calibration, self._files("calib", ".txt"))
         self._projections = np.array([c.projection for c in calibrations]).reshape(-1, 3, 4)
         self._bev_from_cam = np.array(
@@ -193,19 +194,22 @@ class KittiDataset:
         """Left, top, right and bottom of all the frame's objects, learnt or not, as labelled."""
         return self._labels[index].boxes_px if self._has_labels else np.zeros((0, 4))
 
-    def label_file(self, index: int) -> tuple[str, bytes]:
-        """Path and content of the frame's label file: what KITTI's evaluation reads.
+    def label_files(self, indices: Sequence[int]) -> list[tuple[str, bytes]]:
+        """Path and content of the label files of some frames: what KITTI's evaluation reads.
 
         Raises:
-            DataError: The file is not there any more.
-            StorageError: If the store that holds it cannot be used.
+            DataError: A file is not there any more.
+            StorageError: If the store that holds them cannot be used.
         """
-        path = self._folder / "label_2" / f"{self._ids[index]}.txt"
-        return str(path), read_bytes(path)
+        paths = [self._folder / "label_2" / f"{self._ids[index]}.txt" for index in indices]
+        return list(zip(map(str, paths), read_each(read_bytes, paths), strict=True))
 
-    def image_size(self, index: int) -> tuple[int, int]:
-        """Height and width of the frame's image, pixels."""
-        return read_image_size(self._image_path(self._ids[index]))
+    def image_sizes(self, indices: Sequence[int]) -> list[tuple[int, int]]:
+        """Height and width of some frames' images, pixels; read once."""
+        unknown = [index for index in indices if index not in self._sizes]
+        paths = [self._image_path(self._ids[index]) for index in unknown]
+        self._sizes |= zip(unknown, read_each(read_image_size, paths), strict=True)
+        return [self._sizes[index] for index in indices]
 
     def describe(self) -> KittiSummary:
         """Counts of frames and objects."""

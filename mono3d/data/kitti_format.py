@@ -5,6 +5,7 @@ geometric centre. Everything else (dims as height, width, length; rotation_y) is
 Source: the readme of KITTI's object development kit.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -70,10 +71,11 @@ def read_labels(path: DataPath) -> KittiLabels:
             size. A 16th value, the score of a result file, is not a label.
     """
     lines = [line.split() for line in read_text(path).splitlines()]
-    numbered = [
-        (number, words) for number, words in enumerate(lines, 1) if words and words[0] != DONT_CARE
-    ]
-    values = np.array([_label_values(path, *line) for line in numbered]).reshape(-1, 14)
+    every = [(number, words) for number, words in enumerate(lines, 1) if words]
+    read = [_label_values(path, *line) for line in every]
+    is_object = [words[0] != DONT_CARE for _, words in every]
+    numbered = list(itertools.compress(every, is_object))
+    values = np.array(list(itertools.compress(read, is_object))).reshape(-1, 14)
     for (number, words), dims in zip(numbered, values[:, 7:10].tolist(), strict=True):
         if min(dims) <= 0:
             raise DataError(

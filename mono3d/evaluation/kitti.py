@@ -12,6 +12,8 @@ from mono3d.evaluation.kitti_ap import DIFFICULTIES, KittiCurves, Strictness, ev
 from mono3d.evaluation.kitti_tables import LABEL_COLUMNS, KittiTable, parse_table
 from mono3d.structures import Detections
 
+_RULED = ("car", "pedestrian", "cyclist", "van", "truck")
+"""Types with overlaps or a neighbour of their own."""
 _UNSAID = -1.0
 """Truncation and occlusion of a result."""
 
@@ -47,6 +49,9 @@ def evaluate_detections(
 ) -> KittiMetrics:
     """Metrics of a run's classes.
 
+    A class that KITTI's Car (or Pedestrian, ...) is mapped to is measured as that: by its overlaps,
+    and with its neighbour. A class to which no type of KITTI leads is measured by its own name.
+
     Args:
         answers: Of all frames to evaluate.
         class_names: The run's classes, in the order of labels.
@@ -56,14 +61,26 @@ def evaluate_detections(
         DataError: A label file is broken.
     """
     labels = parse_table([answer.label_file for answer in answers], LABEL_COLUMNS)
-    meaning = {name.lower(): meant.lower() for name, meant in label_map.items() if meant}
+    measured_as = {name: _measured_as(name, label_map) for name in class_names}
+    meaning = {name.lower(): measured_as[meant] for name, meant in label_map.items() if meant}
     types = [meaning.get(name, name) for name in labels.types.tolist()]
     labels = replace(labels, types=np.array(types, dtype=np.str_))
-    curves = evaluate_kitti(labels, _results(answers, class_names), class_names)
+    kinds = list(measured_as.values())
+    found = evaluate_kitti(labels, _results(answers, kinds), kinds)
+    curves = {
+        strictness: {name: by_kind[kind] for name, kind in measured_as.items()}
+        for strictness, by_kind in found.items()
+    }
     return KittiMetrics(values=_values(curves), curves=curves)
 
 
-def _results(answers: Sequence[KittiAnswer], class_names: Sequence[str]) -> KittiTable:
+def _measured_as(class_name: str, label_map: Mapping[str, str | None]) -> str:
+    """The type, in lower case, whose rules hold for a class: one that leads to it, or its own."""
+    mapped = {name.lower() for name, meant in label_map.items() if meant == class_name}
+    return next((kind for kind in _RULED if kind in mapped), class_name.lower())
+
+
+def _results(answers: Sequence[KittiAnswer], kinds: Sequence[str]) -> KittiTable:
     tables, types = [np.zeros((0, 15))], []
     for answer in answers:
         detections = answer.detections
@@ -72,7 +89,7 @@ def _results(answers: Sequence[KittiAnswer], class_names: Sequence[str]) -> Kitt
         unsaid = np.full((len(said), 2), _UNSAID)
         scores = detections.scores[is_seen].double().numpy()
         tables.append(np.concatenate([unsaid, said, scores[:, None]], axis=1))
-        types += [class_names[i].lower() for i in detections.boxes.labels[is_seen].tolist()]
+        types += [kinds[i] for i in detections.boxes.labels[is_seen].tolist()]
     return KittiTable(
         starts=np.cumsum([len(table) for table in tables]),
         types=np.array(types, dtype=np.str_),

@@ -159,7 +159,10 @@ def samples_of_split(root: Path, version: str, split: str) -> list[str]:
     scenes: dict[str, list[str]] = create_splits_scenes()
     own = root / version / "splits.json"
     if own.is_file():
-        scenes |= json.loads(own.read_text())
+        try:
+            scenes |= json.loads(own.read_text())
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{own}: splits cannot be read ({error})") from error
     if split not in scenes:
         raise DataError(f"split {split!r}: neither {_ALL!r} nor one of {list(scenes)}")
     wanted = set(scenes[split])
@@ -191,6 +194,9 @@ def _results(content: Mapping[str, Any], sample_tokens: Sequence[str], max_boxes
     if not isinstance(content.get("results"), Mapping):
         raise DataError("submission: 'results' must map sample tokens to lists of boxes")
     results = {token: content["results"].get(token, []) for token in sample_tokens}
+    for token, boxes in results.items():
+        if not isinstance(boxes, list):
+            raise DataError(f"submission: sample {token}: {boxes!r} must be a list of boxes")
     crowded = [token for token, boxes in results.items() if len(boxes) > max_boxes]
     if crowded:
         raise DataError(f"submission: sample {crowded[0]} has more than {max_boxes} boxes")

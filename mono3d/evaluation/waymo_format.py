@@ -63,7 +63,7 @@ def read_waymo(ground_truth: Path, detections: Path, frame_list: Path | None = N
 def _data(
     stated: StatedLabels, detections: WaymoDetections, camera: Float64[np.ndarray, "3"]
 ) -> WaymoData:
-    can_tell_levels = bool((stated.num_points >= 0).all())
+    can_tell_levels = bool((stated.num_points >= 0)[stated.types >= 0].all())
     names_cameras = bool(stated.is_seen.any() or not len(stated.is_seen))
     return WaymoData(
         labels=standard_labels(stated),

@@ -36,7 +36,7 @@ def read_labels(folder: Path, frames: Sequence[str]) -> StatedLabels:
     # The table keeps the 16th value as it would a score.
     num_points = table.scores if has_points else np.full(len(types), _UNKNOWN)
     if has_points:
-        is_wrong = (num_points < 0) | (num_points % 1 > 0)
+        is_wrong = (types >= 0) & ((num_points < 0) | (num_points % 1 > 0))
         _refuse(is_wrong, num_points, "is no number of LiDAR points", table, folder, frames)
     return StatedLabels(
         frames=_frames(table),

@@ -1,6 +1,6 @@
 """From a config to live parts: the only place that knows both."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -63,7 +63,7 @@ from mono3d.data.merged import Member, MergedDataset
 from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.data.nuscenes_labels import check_has_objects
 from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares
-from mono3d.errors import ConfigError
+from mono3d.errors import ConfigError, DataError
 from mono3d.model.backbone import (
     Backbone,
     build_from_config,
@@ -136,7 +136,7 @@ def build_dataset(
         if isinstance(data, NuScenesData):
             check_has_objects(data.class_names, data.label_map)
         name = data.train_split if split == "train" else data.val_split
-        return _open_folder(
+        dataset = _open_folder(
             data,
             name,
             data.class_names,
@@ -144,6 +144,9 @@ def build_dataset(
             cache_gib=cache_gib,
             has_labels=has_labels,
         )
+        if split == "val" and with_points:
+            check_sweeps(dataset, [0])
+        return dataset
     members = {}
     for member_name, member in data.sets.items():
         own_split = member.train_split if split == "train" else member.val_split
@@ -159,7 +162,25 @@ def build_dataset(
             members[member_name] = Member(
                 dataset=dataset, ground_height_m=member.ground_height_m, share=member.share
             )
-    return MergedDataset(members)
+    merged = MergedDataset(members)
+    if split == "val" and with_points:
+        check_sweeps(merged, merged.first(len(members)))
+    return merged
+
+
+def check_sweeps(dataset: FrameDataset, indices: Iterable[int]) -> None:
+    """Read some frames with their LiDAR: a run shall not find out at its first evaluation.
+
+    Raises:
+        DataError: A frame cannot be read.
+    """
+    for index in indices:
+        try:
+            dataset[index]
+        except DataError as error:
+            raise DataError(
+                f"{error}; evaluation.depth_map=false evaluates without LiDAR"
+            ) from error
 
 
 def measures_depth_map(config: RunConfig) -> bool:

@@ -273,20 +273,19 @@ def _kitti_metrics(
     dataset: KittiDataset,
     by_frame: Mapping[str, Detections],
 ) -> _Official:
-    found = kitti.evaluate_detections(
-        [
-            kitti.KittiAnswer(
-                label_file=dataset.label_file(index),
-                detections=by_frame[frame_id],
-                projection=dataset.camera_labels(index)[0][1],
-                image_size=dataset.image_size(index),
-            )
-            for index, frame_id in enumerate(dataset.frame_ids)
-            if frame_id in by_frame
-        ],
-        class_names,
-        folder.label_map,
-    )
+    frame_ids = dataset.frame_ids
+    indices = [index for index, name in enumerate(frame_ids) if name in by_frame]
+    files = zip(dataset.label_files(indices), dataset.image_sizes(indices), strict=True)
+    answers = [
+        kitti.KittiAnswer(
+            label_file=label_file,
+            detections=by_frame[frame_ids[index]],
+            projection=dataset.camera_labels(index)[0][1],
+            image_size=image_size,
+        )
+        for index, (label_file, image_size) in zip(indices, files, strict=True)
+    ]
+    found = kitti.evaluate_detections(answers, class_names, folder.label_map)
     curves = {
         name: PrecisionRecall(
             recall=RECALLS,

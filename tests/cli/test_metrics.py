@@ -129,6 +129,7 @@ def test_nuscenes_writes_the_devkit_s_summary(tmp_path: Path) -> None:
         ({"results": []}, "all", "a submission is an object with 'results', itself an object"),
         ({"meta": None}, "all", "a submission is an object with 'meta'"),
         ({"results": {s: [{}] for s in SAMPLES}}, "all", "a box breaks the format"),
+        ({"results": dict.fromkeys(SAMPLES)}, "all", "None must be a list of boxes"),
     ],
 )
 def test_nuscenes_submissions_that_do_not_fit(

@@ -154,6 +154,9 @@ def test_nuscenes_metrics_need_nuscenes_classes() -> None:
     sets = "data.sets={n: {kind: nuscenes, root: a}, k: {kind: kitti, root: b}}"
     merged = (sets, "data.class_names=[car, truck]", "checkpoint.mode=max")
     resolved(*merged, "checkpoint.metric=val/n/nuscenes_map", tree=MERGED)
+    named = ("data.sets={kitti_a: {kind: kitti, root: b}}", *merged[1:])
+    for metric in ("val/kitti_a/kitti_3d_moderate", "val/kitti_a/centers_depth_abs_rel"):
+        resolved(*named, f"checkpoint.metric={metric}", tree=MERGED)
     for metric in ("val/nuscenes_map", "val/k/nuscenes_map", "val/x/nuscenes_map"):
         assert metric in refusal(*merged, f"checkpoint.metric={metric}", tree=MERGED)
 

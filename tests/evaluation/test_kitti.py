@@ -32,10 +32,10 @@ def answers(root: Path, kind: str = "Car", **label_map: str | None) -> list[Kitt
     dataset = KittiDataset(root, split="all", class_names=CLASSES, label_map=label_map)
     ((boxes, projection),) = dataset.camera_labels(0)
     answer = KittiAnswer(
-        label_file=dataset.label_file(0),
+        label_file=dataset.label_files([0])[0],
         detections=perfect_detections(boxes),
         projection=projection,
-        image_size=dataset.image_size(0),
+        image_size=dataset.image_sizes([0])[0],
     )
     return [answer] * COUNT
 
@@ -97,6 +97,23 @@ def test_labels_count_as_what_they_are_mapped_to(root: Path) -> None:
     assert len(given[0].detections) == 1
     assert measure(given, Tram="Car").values["kitti_Car_3d_moderate"] == pytest.approx(100)
     assert measure(given).values["kitti_Car_3d_moderate"] == 0
+
+
+def test_a_renamed_class_is_measured_by_the_rules_of_what_it_is(root: Path) -> None:
+    """0.45 m off along the road: an overlap between 0.5 and 0.7 from above."""
+    given = answers(root)
+    boxes = given[0].detections.boxes
+    beside = replace(boxes, centers=boxes.centers + torch.tensor([0.0, 0.0, 0.45]))
+    shifted = [replace(a, detections=replace(a.detections, boxes=beside)) for a in given]
+    own = evaluate_detections(shifted, ("vehicle", "person"), {"Car": "vehicle"}).values
+    as_car = measure(shifted).values
+    assert own["kitti_vehicle_bev_moderate"] == as_car["kitti_Car_bev_moderate"] == 0
+    assert own["kitti_vehicle_bev_moderate_loose"] == pytest.approx(100)
+    # Nothing of KITTI's leads to it: 0.5.
+    path, content = given[0].label_file
+    strange = [replace(a, label_file=(path, content.replace(b"Car", b"Cart", 1))) for a in shifted]
+    carts = evaluate_detections(strange, ("Cart", "person"), {}).values
+    assert carts["kitti_Cart_bev_moderate"] == pytest.approx(100)
 
 
 def test_detections_outside_the_image_are_no_results(root: Path) -> None:

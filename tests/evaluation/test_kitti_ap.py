@@ -145,12 +145,20 @@ def test_small_results_of_any_class_are_neutral() -> None:
     assert r40(truth, results(*frames(80, result(), middling))) == [
         100.0, pytest.approx(50.0), pytest.approx(50.0)
     ]  # fmt: skip
-    # A small pedestrian where the car is takes it, and the car is no miss.
-    walker = result(0.9, "Pedestrian", rectangle=(100, 100, 200, 124))
-    truth = labels(*frames(40, label()), *frames(40, label()))
-    found = results(*frames(40, result()), *frames(40, walker))
-    # Forty scores of eighty labels; at each all of the forty that remain are hit.
-    assert r40(truth, found) == [50.0] * 3
+
+
+def test_a_small_result_takes_the_label_that_a_weaker_one_hits() -> None:
+    truth = labels(*frames(80, label()))
+    car_there = result(0.5)
+    tall = result(0.9, "Pedestrian", rectangle=(100, 100, 200, 200))
+    assert r40(truth, results(*frames(80, tall, car_there))) == [100.0] * 3
+    # First the best score takes the label: no car is a hit, so there is no score to begin with.
+    small = result(0.9, "Pedestrian", rectangle=(100, 100, 200, 124))
+    assert r40(truth, results(*frames(80, small, car_there))) == [0.0] * 3
+    # In half of the frames: forty scores, at which the cars of all eighty frames are said and hit,
+    # since one that counts goes before a neutral one.
+    both = results(*frames(40, small, car_there), *frames(40, car_there))
+    assert r40(truth, both) == [50.0] * 3
 
 
 def test_an_overlap_must_exceed_the_threshold() -> None:
@@ -182,16 +190,23 @@ def test_orientation_similarity_by_hand() -> None:
     assert car(truth, unknown)["2d"]["R40"] == [100.0] * 3
 
 
-def test_duplicates_are_mistakes_and_the_best_overlap_is_the_hit() -> None:
+def test_duplicates_are_mistakes() -> None:
     truth = labels(*frames(80, label()))
-    shifted = result(0.9, bottom=(0.3, 1.5, 20))
-    found = evaluate_kitti(truth, results(*frames(80, shifted, result(0.5))), ["Car"])
-    curve = found["std"]["Car"]["3d"]
-    assert curve is not None
-    # Thresholds are the scores of the best-scored candidates, at which only these are said.
-    assert curve.r40 == (100.0, 100.0, 100.0)
-    same = results(*frames(80, result(0.9), result(0.9)))
-    assert r40(truth, same) == [pytest.approx(50.0)] * 3
+    assert r40(truth, results(*frames(80, result(0.9), result(0.9)))) == [pytest.approx(50.0)] * 3
+    # Thresholds are the best candidates' scores, at which weaker ones are not said.
+    assert r40(truth, results(*frames(80, result(0.9), result(0.5)))) == [100.0] * 3
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_of_equal_scores_the_best_overlap_is_the_hit(is_first: bool) -> None:
+    """Seen by its orientation: the other one faces backwards and is the mistake."""
+    truth = labels(*frames(80, label()))
+    exact = result(0.9, alpha=0)
+    beside = result(0.9, alpha=math.pi, rectangle=(100, 100, 200, 190))
+    pair = (exact, beside) if is_first else (beside, exact)
+    scores = car(truth, results(*frames(80, *pair)))
+    assert scores["2d"]["R40"] == [pytest.approx(50.0)] * 3
+    assert scores["aos"]["R40"] == [pytest.approx(50.0)] * 3
 
 
 def test_what_is_not_evaluated_is_null() -> None:

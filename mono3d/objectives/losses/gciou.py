@@ -64,7 +64,10 @@ class GciouLoss:
                 raise ValueError(f"GciouLoss: {name}={getattr(self, name)!r} is out of range")
 
     def __call__(self, pairs: BoxPairs) -> Float[Tensor, "*n"]:
-        """Loss of each pair; a constant keeps boxes that lose touch from looking better."""
+        """Loss of each pair.
+
+        A constant keeps boxes that lose touch from looking better, as far as their yaws agree.
+        """
         dims_hwl = pairs.said.dims_hwl.clone()
         pairs = replace(pairs, said=replace(pairs.said, dims_hwl=dims_hwl))
         iou, union = pairs.iou_and_union()
