@@ -35,13 +35,18 @@ def test_merged_data_train_are_evaluated_and_tuned_from(
     trained = RUNNER.invoke(app, ["train", "merged.yaml", "--local"])
     assert trained.exit_code == 0, trained.output
     assert "merged, 2 steps" in trained.stdout
-    measured = RUNNER.invoke(app, ["evaluate", "runs/merged", "-o", "report"])
+    command = ["evaluate", "runs/merged", "-o", "report", "--figures", "report"]
+    measured = RUNNER.invoke(app, command)
     assert measured.exit_code == 0, measured.output
     metrics = json.loads(Path("report/metrics.json").read_text())
     result = json.loads(Path("runs/merged/result.json").read_text())["metrics"]
-    for name in ("centers_depth_abs_rel", "kitti/centers_depth_abs_rel", "nus/nuscenes_map"):
-        assert name in measured.stdout
+    for name in (
+        "centers_depth_abs_rel", "kitti/centers_depth_abs_rel", "kitti/kitti_3d_moderate",
+        "nus/nuscenes_map", "nus/dense_depth_abs_rel",
+    ):  # fmt: skip
         assert metrics[name] == pytest.approx(result[f"val/{name}"])
+    assert "─ kitti ─" in measured.stdout
+    assert f"mAP {metrics['nus/nuscenes_map']:.4f}" in measured.stdout
     assert Path("report/predictions_0.png").read_bytes().startswith(b"\x89PNG")
 
     own = {
