@@ -237,16 +237,10 @@ def _official_metrics(
 ) -> _Official:
     """The devkit's metrics of nuScenes' classes, KITTI's of any in KITTI's format."""
     by_frame = {answer.frame_id: answer.detections for answer in answers}
-    if isinstance(folder, KittiFolder):
-        assert isinstance(dataset, KittiDataset)
-        return (
-            _kitti_metrics(folder, class_names, dataset, by_frame)
-            if dataset.has_labels
-            else _Official()
-        )
-    if not has_nuscenes_metrics(folder, class_names):
+    if isinstance(dataset, KittiDataset) and dataset.has_labels:
+        return _kitti_metrics(folder, class_names, dataset, by_frame)
+    if not has_nuscenes_metrics(folder, class_names) or not isinstance(dataset, NuScenesDataset):
         return _Official()
-    assert isinstance(dataset, NuScenesDataset)
     frame_ids = dataset.frame_ids
     found = nuscenes.evaluate_detections(
         by_frame,
@@ -268,7 +262,7 @@ def _official_metrics(
 
 
 def _kitti_metrics(
-    folder: KittiFolder,
+    folder: NuScenesFolder | KittiFolder,
     class_names: Sequence[str],
     dataset: KittiDataset,
     by_frame: Mapping[str, Detections],
