@@ -69,7 +69,9 @@ def error_by_visibility_figure(pairs: DepthPairs, class_names: Sequence[str], ti
         & (pairs.visibility < most)
         for name, least, most in visible_bands()
     }
-    bands["unknown"] = np.isnan(pairs.visibility)
+    unknown = np.isnan(pairs.visibility)
+    if unknown.any():
+        bands["unknown"] = unknown
     return _error_by_band_figure(pairs, bands, class_names, title, "visible share (%)")
 
 

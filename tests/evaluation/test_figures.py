@@ -66,6 +66,9 @@ def test_error_by_visibility_keeps_the_unknown_apart() -> None:
     ticks = [text.get_text() for text in axes.get_xticklabels()]
     assert ticks[0] == "0–40\nn = 5"
     assert ticks[-2:] == ["80–100\nn = 6", "unknown\nn = 2"]
+    known = _pairs().select(np.isfinite(_pairs().visibility))
+    axes = _panel(error_by_visibility_figure(known, CLASSES, "error"))
+    assert axes.get_xticklabels()[-1].get_text() == "80–100\nn = 6"
 
 
 def test_scatter_shows_found_objects_and_keeps_wild_depths_in_sight() -> None:
