@@ -55,6 +55,14 @@ def synth(
     version: Annotated[
         str | None, typer.Option(help="nuScenes: folder of the tables. Default: v1.0-synth.")
     ] = None,
+    biased_labels: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="nuScenes: share of training labels, mostly of hidden and far objects, that are"
+            " too far away on purpose; 0 to 0.5.",
+        ),
+    ] = 0.0,
     processes: Annotated[int, typer.Option(min=1, help="Processes that render.")] = os.cpu_count()
     or 1,
 ) -> None:
@@ -66,12 +74,15 @@ def synth(
     """
     from mono3d.data.synthetic.folder import SyntheticSummary
     from mono3d.data.synthetic.kitti_folder import SyntheticKittiConfig, write_kitti
+    from mono3d.data.synthetic.label_faults import MAX_BIASED_SHARE
     from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 
     write: Callable[..., SyntheticSummary]
     if format_ is Format.KITTI:
         if version is not None:
             raise ConfigError(f"--version {version}: a KITTI folder has no version")
+        if biased_labels:
+            raise ConfigError(f"--biased-labels {biased_labels}: only a nuScenes folder has them")
         kitti = SyntheticKittiConfig(
             image_size=(width or 1242, height or 375),
             train_scenes=train_scenes,
@@ -84,6 +95,8 @@ def synth(
     else:
         if test_scenes is not None:
             raise ConfigError(f"--test-scenes {test_scenes}: only a KITTI folder has testing/")
+        if not 0 <= biased_labels <= MAX_BIASED_SHARE:
+            raise ConfigError(f"--biased-labels {biased_labels}: must be 0 to {MAX_BIASED_SHARE}")
         nuscenes = SyntheticConfig(
             image_size=(width or 800, height or 448),
             train_scenes=train_scenes,
@@ -91,6 +104,7 @@ def synth(
             samples_per_scene=samples,
             seed=seed,
             version=version or "v1.0-synth",
+            biased_labels=biased_labels,
         )
         write, kind = partial(write_nuscenes, root, nuscenes), f"version {nuscenes.version}"
         images_per_sample = 6
@@ -100,6 +114,8 @@ def synth(
     typer.echo(f"{'wrote' if summary.is_new else 'kept'} {summary.root}, {kind}")
     for split, count in summary.num_samples.items():
         typer.echo(f"  {split}: {count} samples, {images_per_sample * count} images")
+    if summary.num_biased_labels:
+        typer.echo(f"  {summary.num_biased_labels} training labels too far away, on purpose")
 
 
 RootArgument = Annotated[
@@ -195,7 +211,7 @@ def show(
     from mono3d.config.load import load_recipe
     from mono3d.evaluation.figures import write_png
     from mono3d.evaluation.target_figure import teaching_figure
-    from mono3d.training.assembly import build_dataset
+    from mono3d.training.datasets import build_dataset
     from mono3d.training.run_record import resolve_checkpoint
     from mono3d.training.show import show_frames
 

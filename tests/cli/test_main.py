@@ -106,6 +106,21 @@ def test_options_of_the_other_format_are_refused(
     assert "--version v1.0: a KITTI folder has no version" in capsys.readouterr().err
     assert run_main(monkeypatch, *synth, "--test-scenes", "2") == 2
     assert "--test-scenes 2: only a KITTI folder has testing/" in capsys.readouterr().err
+    assert run_main(monkeypatch, *synth, "--format", "kitti", "--biased-labels", "0.2") == 2
+    assert "--biased-labels 0.2: only a nuScenes folder has them" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", ["0.6", "-0.1", "nan"])
+def test_a_share_of_biased_labels_out_of_range_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    share: str,
+) -> None:
+    synth = ("data", "synth", str(tmp_path / "world"), "--biased-labels", share)
+    assert run_main(monkeypatch, *synth) == 2
+    assert capsys.readouterr().err == f"mono3d: --biased-labels {share}: must be 0 to 0.5\n"
     assert list(tmp_path.iterdir()) == []
 
 

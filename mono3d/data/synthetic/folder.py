@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from mono3d.errors import DataError
 
@@ -21,11 +21,13 @@ class Contents(TypedDict):
         num_samples: Moments of each split.
         num_images: Pictures in total.
         num_labels: Labelled boxes of each class, named as in the files.
+        num_biased_labels: Boxes among them that are wrong on purpose; only where some were wanted.
     """
 
     num_samples: dict[str, int]
     num_images: int
     num_labels: dict[str, int]
+    num_biased_labels: NotRequired[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class SyntheticSummary:
         num_samples: See Contents.
         num_images: See Contents.
         num_labels: See Contents.
+        num_biased_labels: See Contents.
         is_new: Whether it was written just now, rather than found.
     """
 
@@ -44,6 +47,7 @@ class SyntheticSummary:
     num_samples: dict[str, int]
     num_images: int
     num_labels: dict[str, int]
+    num_biased_labels: int = 0
     is_new: bool
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from mono3d.data.synthetic.catalogue import RARE_CLASSES
 from mono3d.data.synthetic.folder import Contents, SyntheticSummary, write_once
+from mono3d.data.synthetic.label_faults import MAX_BIASED_SHARE, draw_factors, moved_away
 from mono3d.data.synthetic.nuscenes_rig import CAMERA_CHANNELS, LIDAR_CHANNEL, build_rig
 from mono3d.data.synthetic.nuscenes_scene import SceneName, write_scene
 from mono3d.data.synthetic.nuscenes_tables import Tables, common_tables
@@ -16,12 +17,15 @@ from mono3d.data.synthetic.scenes import (
     OnProgress,
     ScenePlan,
     build_planned,
+    label_generator,
     plan_scenes,
     work_on_scenes,
 )
 
 TRAIN_SPLIT = "synth_train"
 VAL_SPLIT = "synth_val"
+BIASED_NAME = "biased_labels.json"
+"""Beside the tables: the factor of each biased label, by the token of its sample_annotation."""
 _GENERATOR = 3
 """Raised when the same settings give another data set."""
 
@@ -37,6 +41,8 @@ class SyntheticConfig:
         samples_per_scene: Keyframes of each scene, half a second apart, at least 1.
         seed: Decides all that is random.
         version: Name of the folder of tables.
+        biased_labels: Share of the labels of training scenes that overstate the distance, 0 to 0.5;
+            see `label_faults`. All else is as it is without them.
     """
 
     image_size: tuple[int, int]
@@ -45,6 +51,7 @@ class SyntheticConfig:
     samples_per_scene: int
     seed: int
     version: str = "v1.0-synth"
+    biased_labels: float = 0.0
 
 
 def write_nuscenes(
@@ -69,24 +76,52 @@ def write_nuscenes(
 
     Raises:
         DataError: If the folder holds something else, or another synthetic data set.
-        ValueError: If the configuration has no scene or no sample.
+        ValueError: If the configuration has no scene or no sample, or too many biased labels.
     """
     if min(config.val_scenes, config.samples_per_scene, num_processes) < 1:
         raise ValueError(f"validation scenes, samples and processes must be positive: {config}")
+    if not 0 <= config.biased_labels <= MAX_BIASED_SHARE:
+        raise ValueError(f"biased labels must be 0 to {MAX_BIASED_SHARE}: {config}")
     settings = {"generator": _GENERATOR, **asdict(config), "image_size": list(config.image_size)}
+    if not config.biased_labels:
+        # Folders from before there was this option are found again.
+        del settings["biased_labels"]
+    plans = plan_scenes({"train": config.train_scenes, "val": config.val_scenes}, RARE_CLASSES)
 
     def write(folder: Path) -> Contents:
         _make_folders(folder, config)
         scenes = work_on_scenes(
             partial(_write_one, folder, config),
-            plan_scenes({"train": config.train_scenes, "val": config.val_scenes}, RARE_CLASSES),
+            plans,
             num_processes,
             images_per_scene=config.samples_per_scene * len(CAMERA_CHANNELS),
             on_progress=on_progress,
         )
-        return _write_tables(folder, config, scenes)
+        if not config.biased_labels:
+            return _write_tables(folder, config, scenes)
+        factors = _draw_factors(config, plans, scenes)
+        (folder / config.version / BIASED_NAME).write_text(json.dumps(factors, indent=0))
+        contents = _write_tables(folder, config, [moved_away(scene, factors) for scene in scenes])
+        contents["num_biased_labels"] = len(factors)
+        return contents
 
     return write_once(root, settings, write)
+
+
+def _draw_factors(
+    config: SyntheticConfig, plans: Sequence[ScenePlan], scenes: Sequence[Tables]
+) -> dict[str, float]:
+    """Factors of the biased labels; the validation split has none, its labels measure."""
+    training = [
+        (scene, label_generator(plan, config.seed))
+        for plan, scene in zip(plans, scenes, strict=True)
+        if plan.split == "train"
+    ]
+    return draw_factors(
+        [scene for scene, _ in training],
+        [generator for _, generator in training],
+        config.biased_labels,
+    )
 
 
 def _make_folders(root: Path, config: SyntheticConfig) -> None:

@@ -41,6 +41,12 @@ def visibility_token(visible_share: float) -> str:
     return str(1 + sum(100 * visible_share >= low for low, _ in _VISIBILITY_PERCENT[1:]))
 
 
+def middle_share(visibility: str) -> float:
+    """Middle of the bin of visible shares that a visibility token stands for, 0 to 1."""
+    low, high = _VISIBILITY_PERCENT[int(visibility) - 1]
+    return (low + high) / 200
+
+
 def common_tables() -> Tables:
     """All tables by name; those that scenes fill are empty."""
     tables: Tables = {name: [] for name in TABLE_NAMES}

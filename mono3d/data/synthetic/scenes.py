@@ -68,8 +68,7 @@ def build_planned(
 
     Scenes of different splits have seeds of their own, whatever the number of the others.
     """
-    key = (seed, _SEED_OF_SPLIT[plan.split], plan.number)
-    world_seed, noise_seed = np.random.SeedSequence(key).spawn(2)
+    world_seed, noise_seed, _ = _seeds(plan, seed)
     world = build_world(
         world_seed,
         build_rig=build_rig,
@@ -79,6 +78,16 @@ def build_planned(
         is_training=plan.split == "train",
     )
     return world, np.random.default_rng(noise_seed)
+
+
+def label_generator(plan: ScenePlan, seed: int) -> np.random.Generator:
+    """What draws the faults of a scene's labels; its world and its recording know nothing of it."""
+    return np.random.default_rng(_seeds(plan, seed)[2])
+
+
+def _seeds(plan: ScenePlan, seed: int) -> list[np.random.SeedSequence]:
+    """For a scene's world, the noise of its recording, and the faults of its labels."""
+    return np.random.SeedSequence((seed, _SEED_OF_SPLIT[plan.split], plan.number)).spawn(3)
 
 
 def work_on_scenes(
