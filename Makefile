@@ -2,6 +2,7 @@
 #
 #   make demo      train, evaluate and track a detector on synthetic data
 #   make test      tests of up to a few seconds each;  make test-all adds the slow ones
+#   make study     does mining pay? 30 runs on data with wrong labels, about two hours on two cores
 #   make check     format, lint, types, layers, tests
 #   make bench     benchmarks, each a ratio to a peer measured in the same run
 #   make install   only .venv;  make install TORCH=gpu takes PyTorch's CUDA build
@@ -26,12 +27,17 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS := 1
 
 .DELETE_ON_ERROR:
-.PHONY: install demo test test-slow test-all lint check bench clean
+.PHONY: install demo study test test-slow test-all lint check bench clean
 
 install: $(INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/mono3d demo
+
+study: $(INSTALLED)
+	$(BIN)/mono3d data synth runs/mining_study/data --width 400 --height 224 --biased-labels 0.2
+	$(BIN)/mono3d study mining_study --variants mining --json docs/studies/mining_biased.json \
+		--only none,gmm,ohem,easy_topk,log_depth_only,uncertainty_only
 
 test: $(INSTALLED)
 	$(PYTEST) -m "not slow" -n $(TEST_PROCESSES) --dist loadfile

@@ -19,7 +19,8 @@ from pathlib import Path
 from benchmarks.support.data import recipe_on, synthetic_folder
 from benchmarks.support.rows import Row, publish
 from benchmarks.support.tables import copy_tables
-from mono3d.training.assembly import build_dataset, build_loader
+from mono3d.training.assembly import build_loader
+from mono3d.training.datasets import build_dataset
 from mono3d.training.parts import run_facts
 
 LIMIT_S = 5.0

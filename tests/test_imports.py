@@ -11,6 +11,8 @@ import pytest
 import mono3d
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(mono3d.__path__, prefix="mono3d."))
+STUDY = ("mono3d.cli.study", "mono3d.search.study_runs")
+"""A study in one process needs no more than the core does."""
 CORE_PACKAGES = ("structures", "geometry", "codec", "data", "model", "objectives", "training")
 # These are the rim: they exist to talk to what the core must not need.
 RIM_MODULES = (
@@ -49,7 +51,7 @@ def test_module_imports(module: str) -> None:
 def test_the_core_imports_without_ray_mlflow_nuscenes_and_boto3() -> None:
     core = [module for module in MODULES if _is_core(module)]
     assert "mono3d.structures" in core
-    program = BLOCKING_IMPORTER.format(blocked=set(BLOCKED), modules=core)
+    program = BLOCKING_IMPORTER.format(blocked=set(BLOCKED), modules=[*core, *STUDY])
     root = Path(mono3d.__path__[0]).parent
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False

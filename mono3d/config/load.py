@@ -32,6 +32,15 @@ _ANY_NAME = "<name>"
 RECIPES = resources.files("mono3d") / "recipes"
 
 
+def read_yaml(text: str) -> Any:
+    """A YAML text as a tree.
+
+    Raises:
+        yaml.YAMLError: It is none.
+    """
+    return yaml.load(text, _YamlLoader)
+
+
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
     return sorted(
@@ -64,7 +73,7 @@ def read_recipe(recipe: str) -> dict[str, Any]:
         shipped = ", ".join(recipe_names())
         raise ConfigError(f"recipe {recipe!r}: neither a file nor a shipped recipe ({shipped})")
     try:
-        tree = yaml.load(text, _YamlLoader)
+        tree = read_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"recipe {recipe}: not valid YAML: {' '.join(str(error).split())}"
@@ -82,7 +91,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not path:
         raise ConfigError(f"override {text!r}: must be PATH=VALUE, such as optim.lr=3e-4")
     try:
-        return path, yaml.load(value, _YamlLoader)
+        return path, read_yaml(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"override {text!r}: the value is not valid YAML") from error
 
@@ -105,7 +114,7 @@ def apply_overrides(
                 raise ConfigError(f"override {path}={value}: {parent} is a value, not a section")
         if leaf == "kind" and node.get("kind") != value:
             node.clear()
-        node[leaf] = value
+        node[leaf] = copy.deepcopy(value)
     return result
 
 

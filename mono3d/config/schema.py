@@ -16,6 +16,7 @@ from mono3d.config.data_sections import (
     has_nuscenes_metrics,
 )
 from mono3d.config.iou_sections import IouLossConfig, NoIouLoss
+from mono3d.config.mining_sections import MiningConfig, NoMining
 from mono3d.config.section import Section
 
 
@@ -176,41 +177,6 @@ class LossConfig(Section):
     keypoint_heatmap: float = Field(1.0, ge=0)
     keypoint_offset: float = Field(1.0, ge=0)
     keypoint_rest: float = Field(1.0, ge=0)
-
-
-class NoMining(Section):
-    """Every depth sample counts the same."""
-
-    kind: Literal["none"] = "none"
-
-
-class GmmMiningConfig(Section):
-    """Gradient-aware, model-perceive mining of depth samples (after arXiv:2306.17450)."""
-
-    kind: Literal["gmm"] = "gmm"
-    metric: Literal["ratio", "exp_rel", "exp_abs", "linear"] = "exp_rel"
-    """What depth quality is."""
-    sharpness: float = Field(4.0, gt=0, allow_inf_nan=False)
-    """Depth error, in typical errors, at which a weight falls to 1/e."""
-    typical_error: float | None = Field(None, gt=0)
-    """None: the running median of the model's own error. A number switches that off."""
-    floor: float = Field(0.2, ge=0, le=1)
-    """Least quality factor; 1 switches the weighting by quality off."""
-    keep_per_object: float = Field(1.0, gt=0, le=1)
-    """Share of each object's samples that keep their weight, best first; 1 is off."""
-    gradient_exponent: float = Field(0.25, ge=0)
-    """0 ignores gradients, 1 gives every sample the same pull on the network's output."""
-    gradient_clip: float = Field(4.0, ge=1)
-    """The gradient factor stays between its inverse and itself."""
-    median_momentum: float = Field(0.99, ge=0, lt=1)
-    """Of the running median, a step."""
-    warmup_epochs: float = Field(1.0, ge=0)
-    """Epochs of equal weights before mining ramps in."""
-    ramp_epochs: float = Field(1.0, ge=0)
-    """Epochs over which it ramps in."""
-
-
-MiningConfig = Annotated[NoMining | GmmMiningConfig, Field(discriminator="kind")]
 
 
 class AdamW(Section):

@@ -17,7 +17,7 @@ from mono3d.codec.center import NUM_KEYPOINTS
 from mono3d.codec.heading import BinHeading
 from mono3d.geometry.camera import focal_px
 from mono3d.model.depth_head import DepthHead
-from mono3d.model.heads import FOCAL_PRIOR, Branches, conv_tower
+from mono3d.model.heads import FOCAL_PRIOR, SELECTION_OUTPUTS, Branches, conv_tower
 from mono3d.model.trunk import Trunk
 from mono3d.structures import Inputs, Predictions
 
@@ -35,6 +35,7 @@ class CenterDetector(nn.Module):
         depth_head: DepthHead,
         has_depth_map: bool = False,
         has_keypoints: bool = False,
+        has_selection: bool = False,
     ) -> None:
         """Build towers and branches.
 
@@ -46,6 +47,8 @@ class CenterDetector(nn.Module):
             depth_head: What is said of depth.
             has_depth_map: Predict log depth at every cell, for supervision by LiDAR in training.
             has_keypoints: Learn the projected corners too; a tower that only training computes.
+            has_selection: Score each cell by how much is to be learnt from its depth, as in the
+                dense detector. With one cell an object there is nothing to choose.
         """
         super().__init__()
         (self.stride,) = trunk.strides
@@ -83,6 +86,7 @@ class CenterDetector(nn.Module):
             branches.set_bias("keypoint_logits", -math.log(1 / FOCAL_PRIOR - 1))
             tower = conv_tower(channels, channels, tower_depth)
             self.keypoint_branches = nn.Sequential(tower, branches)
+        self.selection_branch = Branches(channels, SELECTION_OUTPUTS) if has_selection else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.features = trunk.features
         """Name → (channels, stride) of the feature maps that `Predictions.features` holds."""
@@ -101,6 +105,9 @@ class CenterDetector(nn.Module):
             responses["depth_map"] = self.depth_map_branch(box_features)[:, 0]
         if self.keypoint_branches is not None and self.training:
             responses |= self.keypoint_branches(level)
+        if self.selection_branch is not None and self.training:
+            scored = self.selection_branch(box_features.detach())
+            responses |= {name: value[..., 0] for name, value in scored.items()}
         return Predictions(responses=responses, features=found.features)
 
     def depth_gradient_norm(self) -> Float[Tensor, ""]:

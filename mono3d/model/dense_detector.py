@@ -16,11 +16,19 @@ from torch import Tensor, nn
 from mono3d.codec.heading import AxisHeading
 from mono3d.geometry.camera import focal_px
 from mono3d.model.depth_head import DepthHead
-from mono3d.model.heads import FOCAL_PRIOR, Branches, conv_tower, join_levels
+from mono3d.model.heads import (
+    FOCAL_PRIOR,
+    SELECTION_OUTPUTS,
+    Branches,
+    conv_tower,
+    join_levels,
+)
 from mono3d.model.trunk import Trunk
 from mono3d.structures import Inputs, Predictions
 
 _SCALED = ("offset", "log_depth", "log_dims")
+_SINGLE = {"centerness_logits", *SELECTION_OUTPUTS}
+"""Outputs of one channel that the depth head does not know."""
 
 
 class DenseDetector(nn.Module):
@@ -35,6 +43,7 @@ class DenseDetector(nn.Module):
         num_attributes: int,
         depth_head: DepthHead,
         has_depth_map: bool = False,
+        has_selection: bool = False,
     ) -> None:
         """Build towers and branches.
 
@@ -46,6 +55,8 @@ class DenseDetector(nn.Module):
             depth_head: What is said of depth.
             has_depth_map: Predict log depth at every cell of the finest level, for supervision by
                 LiDAR in training.
+            has_selection: Score each point by how much is to be learnt from its depth; a branch
+                that only training computes, and that reads features without shaping them.
         """
         super().__init__()
         channels, strides = trunk.channels, trunk.strides
@@ -68,6 +79,7 @@ class DenseDetector(nn.Module):
             },
         )
         self.depth_map_branch = nn.Conv2d(channels, 1, 1) if has_depth_map else None
+        self.selection_branch = Branches(channels, SELECTION_OUTPUTS) if has_selection else None
         self.depth_head = depth_head
         self.depth_offsets = nn.Parameter(level_depth_offsets(strides, depth_head.codec.std_log))
         self.scales = nn.ParameterDict(
@@ -83,7 +95,8 @@ class DenseDetector(nn.Module):
         said = [self._level(number, level) for number, level in enumerate(found.levels)]
         depth_map = said[0].pop("depth_map", None)
         responses = join_levels(said)
-        responses["centerness_logits"] = responses["centerness_logits"][..., 0]
+        for name in _SINGLE & responses.keys():
+            responses[name] = responses[name][..., 0]
         responses = self.depth_head(responses, focal_px(inputs.projection.flatten(0, 1)))
         if depth_map is not None:
             responses["depth_map"] = depth_map
@@ -99,6 +112,8 @@ class DenseDetector(nn.Module):
         said = said | self.box_branches(box_features)
         if number == 0 and self.depth_map_branch is not None:
             said["depth_map"] = self.depth_map_branch(box_features)[:, 0]
+        if self.selection_branch is not None and self.training:
+            said |= self.selection_branch(box_features.detach())
         said |= {name: said[name] * self.scales[name][number] for name in _SCALED}
         said["log_depth"] = said["log_depth"] + self.depth_offsets[number]
         return said

@@ -14,6 +14,9 @@ FOCAL_PRIOR = 0.01
 CLASS_OUTPUTS = frozenset({"class_logits"})
 """Outputs of branches that have one channel for each class of the run, in its order."""
 
+SELECTION_OUTPUTS: Mapping[str, int] = {"selection_logits": 1}
+"""What learnt selection needs of a head: name → channels."""
+
 
 def conv_tower(in_channels: int, channels: int, depth: int) -> nn.Sequential:
     """`depth` times 3x3 convolution, group norm and ReLU."""

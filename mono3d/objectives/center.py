@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mono3d.codec.center import NUM_KEYPOINTS, CenterCodec
 from mono3d.codec.point_codec import BoxTargets, gather_points
-from mono3d.objectives.detection import SMOOTH_L1_BETA, PointObjective, images_labelled
-from mono3d.objectives.losses.depth import smooth_l1
+from mono3d.objectives.detection import PointObjective, images_labelled
+from mono3d.objectives.losses.depth import SMOOTH_L1_BETA, smooth_l1
 from mono3d.objectives.losses.focal import heatmap_focal
 from mono3d.objectives.losses.heading import bin_losses
 from mono3d.structures import Batch

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mono3d.codec.point_codec import BoxTargets
-from mono3d.objectives.detection import SMOOTH_L1_BETA, PointObjective, images_labelled
+from mono3d.objectives.detection import PointObjective, images_labelled
+from mono3d.objectives.losses.depth import SMOOTH_L1_BETA
 from mono3d.objectives.losses.focal import sigmoid_focal
 from mono3d.objectives.losses.heading import axis_losses
 from mono3d.structures import Batch

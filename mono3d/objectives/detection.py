@@ -8,7 +8,6 @@ micro-batches, once, here.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -17,23 +16,22 @@ from torch.profiler import record_function
 
 from mono3d.codec.point_codec import BoxTargets, PointCodec, gather_points
 from mono3d.geometry.box_iou import footprints_cam, paired_bev_iou
-from mono3d.geometry.camera import focal_px
+from mono3d.objectives.depth_term import (
+    DepthAnswers,
+    DepthLoss,
+    depth_answers,
+    depth_map_sum,
+    depth_sum,
+)
 from mono3d.objectives.gather import gather_samples, number_objects
 from mono3d.objectives.iou_term import IouTerm, box_pairs, overlap_statistics, pulls
-from mono3d.objectives.losses.depth import (
-    laplace_nll_gradient,
-    mined_laplace_nll,
-    smooth_l1,
-    smooth_l1_gradient,
-)
+from mono3d.objectives.losses.depth import SMOOTH_L1_BETA, smooth_l1
 from mono3d.objectives.losses.heading import choice
-from mono3d.objectives.mining.protocol import Mining, MiningState
+from mono3d.objectives.mining.protocol import Mining
 from mono3d.objectives.mining.statistics import mining_statistics, rank_correlation
 from mono3d.objectives.protocol import ObjectiveOutput, StepContext
+from mono3d.objectives.selection import Selection
 from mono3d.structures import Batch, DepthSamples, LossTerms, Predictions
-
-SMOOTH_L1_BETA = 1 / 9
-DepthLoss = Literal["smooth_l1_log", "smooth_l1_m", "laplace"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +60,8 @@ class LossWeights:
     """These six are the center detector's."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Depth:
-    """The depth prediction in the coordinate of its loss, at the positives."""
-
-    predicted: Tensor
-    target: Tensor
-    gradient: Tensor
-
-
 class PointObjective(nn.Module, ABC):
     """Losses of one family of detectors; its buffers are the memory of the mining strategy."""
-
-    mining_median_error: Tensor
-    mining_steps: Tensor
 
     def __init__(
         self,
@@ -86,8 +72,20 @@ class PointObjective(nn.Module, ABC):
         weights: LossWeights,
         depth_loss: DepthLoss,
         iou_term: IouTerm | None = None,
+        selection: Selection | None = None,
     ) -> None:
-        """Keep the parts; `laplace` needs a detector that predicts `log_sigma`."""
+        """Keep the parts.
+
+        Args:
+            codec: Of the detector's family.
+            class_names: Of the run.
+            mining: Weighs depth samples.
+            weights: Factors of the terms.
+            depth_loss: `laplace` needs a detector that predicts `log_sigma`.
+            iou_term: Of whole boxes; None leaves it out.
+            selection: Weighs depth samples too, by a detector's `selection_logits`, where it says
+                them; meant for mining that counts all alike.
+        """
         super().__init__()
         self.codec = codec
         self._class_names = class_names
@@ -95,9 +93,10 @@ class PointObjective(nn.Module, ABC):
         self._weights = weights
         self._depth_loss = depth_loss
         self._iou_term = iou_term
-        initial = MiningState.initial()
-        self.register_buffer("mining_median_error", initial.median_error)
-        self.register_buffer("mining_steps", initial.steps)
+        self._selection = selection
+        self._memory = {name: f"mining_{name}" for name in mining.initial_state()}
+        for name, value in mining.initial_state().items():
+            self.register_buffer(self._memory[name], value)
 
     @staticmethod
     def count_samples(batch: Batch) -> Float[Tensor, ""]:
@@ -112,11 +111,11 @@ class PointObjective(nn.Module, ABC):
         responses = {name: value.float() for name, value in predictions.responses.items()}
         depth_map = responses.pop("depth_map", None)
         said = {name: gather_points(value, targets.index) for name, value in responses.items()}
-        depth = self._depth(said, targets)
+        depth = depth_answers(self._depth_loss, said, targets, self.codec.depth)
         with record_function("stage/objective/mining"):
-            weights, statistics = self._mine(said, targets, depth, context)
+            weights, statistics = self._weigh(said, targets, depth, batch, context)
         sums = {
-            "depth": self._depth_sum(said, targets, depth, weights),
+            "depth": depth_sum(self._depth_loss, depth, said, targets, weights),
             **_box_sums(said, targets),
             **self.family_sums(responses, said, targets, batch),
         }
@@ -124,7 +123,7 @@ class PointObjective(nn.Module, ABC):
         terms = {name: getattr(self._weights, name) * scale * value for name, value in sums.items()}
         if depth_map is not None and batch.depth_targets is not None:
             factor = self._weights.depth_map * context.world_size / context.num_images
-            terms["depth_map"] = factor * self._depth_map(depth_map, batch)
+            terms["depth_map"] = factor * depth_map_sum(depth_map, batch, self.codec.depth)
         if self._iou_term is not None:
             terms["iou"], found = self._iou(self._iou_term, said, targets, batch, context, terms)
             statistics |= found
@@ -149,7 +148,8 @@ class PointObjective(nn.Module, ABC):
             for name, value in predictions.responses.items()
             if name != "depth_map"
         }
-        return self._mine(said, targets, self._depth(said, targets), context)[0]
+        depth = depth_answers(self._depth_loss, said, targets, self.codec.depth)
+        return self._weigh(said, targets, depth, batch, context)[0]
 
     @abstractmethod
     def family_sums(
@@ -206,29 +206,15 @@ class PointObjective(nn.Module, ABC):
                 statistics |= {f"{name}_{part}": norm for part, norm in found.items()}
         return loss, {f"iou_loss/{name}": value for name, value in statistics.items()}
 
-    def _depth(self, said: Mapping[str, Tensor], targets: BoxTargets) -> _Depth:
-        """Prediction, target and gradient on the raw output in the loss's coordinate."""
-        if self._depth_loss == "smooth_l1_m":
-            slope = said["depth_slope"] * self.codec.depth.std_log * said["depth_m"].detach()
-            predicted, target = said["depth_m"], targets.depth_m
-        else:
-            slope = said["depth_slope"]
-            predicted, target = said["log_depth"], targets.log_depth
-        if self._depth_loss == "laplace":
-            gradient = laplace_nll_gradient(said["log_sigma"], slope)
-        else:
-            gradient = smooth_l1_gradient(predicted, target, slope, beta=SMOOTH_L1_BETA)
-        return _Depth(predicted=predicted, target=target, gradient=gradient)
-
-    @torch.no_grad()
-    def _mine(
+    def _weigh(
         self,
         said: Mapping[str, Tensor],
         targets: BoxTargets,
-        depth: _Depth,
+        depth: DepthAnswers,
+        batch: Batch,
         context: StepContext,
     ) -> tuple[Float[Tensor, "n p"], dict[str, Tensor]]:
-        """Weights of this rank's samples, from the samples of all ranks."""
+        """Weights of this rank's samples, mined and then selected."""
         local = DepthSamples(
             predicted_m=said["depth_m"].detach().flatten(),
             target_m=targets.depth_m.flatten(),
@@ -237,40 +223,39 @@ class PointObjective(nn.Module, ABC):
             labels=targets.labels.flatten(),
             valid=targets.valid.flatten(),
         )
+        weights, statistics = self._mine(local, context)
+        weights = weights.view_as(targets.depth_m)
+        if self._selection is None or "selection_logits" not in said:
+            return weights, statistics
+        weights = weights * self._selection.weigh(
+            said["selection_logits"],
+            targets.object_ids,
+            targets.valid,
+            num_slots=batch.boxes_cam.valid.shape[-1],
+            progress=context.progress,
+        )
+        if context.with_statistics:  # of this rank's samples: no second exchange for a record
+            found = mining_statistics(local, weights.detach().flatten(), self._class_names)
+            found["blend"] = weights.new_tensor(self._selection.blend(context.progress))
+            statistics |= {f"mining/{name}": value for name, value in found.items()}
+        return weights, statistics
+
+    @torch.no_grad()
+    def _mine(
+        self, local: DepthSamples, context: StepContext
+    ) -> tuple[Float[Tensor, " samples"], dict[str, Tensor]]:
+        """Weights of this rank's samples, from the samples of all ranks."""
         samples, own = gather_samples(local, capacity=len(local.valid))
-        state = MiningState(median_error=self.mining_median_error, steps=self.mining_steps)
+        state = {name: self.get_buffer(buffer) for name, buffer in self._memory.items()}
         mined = self._mining.weigh(samples, state, context.progress)
         if self.training:
-            self.mining_median_error.copy_(mined.state.median_error)
-            self.mining_steps.copy_(mined.state.steps)
+            for name, buffer in self._memory.items():
+                self.get_buffer(buffer).copy_(mined.state[name])
         statistics = {f"mining/{name}": value for name, value in mined.statistics.items()}
         if context.with_statistics:
             shared = mining_statistics(samples, mined.weights, self._class_names)
             statistics |= {f"mining/{name}": value for name, value in shared.items()}
-        return mined.weights[own].view_as(targets.depth_m), statistics
-
-    def _depth_sum(
-        self,
-        said: Mapping[str, Tensor],
-        targets: BoxTargets,
-        depth: _Depth,
-        weights: Float[Tensor, "n p"],
-    ) -> Float[Tensor, ""]:
-        """Mined depth losses; `weights` is 0 on padding, which must not teach sigma either."""
-        if self._depth_loss == "laplace":
-            losses = mined_laplace_nll(depth.predicted, said["log_sigma"], depth.target, weights)
-            return (losses * targets.valid).sum()
-        return (weights * smooth_l1(depth.predicted, depth.target, beta=SMOOTH_L1_BETA)).sum()
-
-    def _depth_map(self, log_depth: Float[Tensor, "n hf wf"], batch: Batch) -> Float[Tensor, ""]:
-        """Sum over images of the mean loss at cells that hold a LiDAR point."""
-        assert batch.depth_targets is not None
-        target_m = batch.depth_targets.flatten(0, 1)
-        known = (target_m > 0).float()
-        focal = focal_px(batch.projection.flatten(0, 1))[:, None, None]
-        target = self.codec.depth.encode(target_m, focal)
-        losses = smooth_l1(log_depth, target, beta=SMOOTH_L1_BETA) * known
-        return (losses.sum((1, 2)) / known.sum((1, 2)).clamp(min=1)).sum()
+        return mined.weights[own], statistics
 
 
 def images_labelled(batch: Batch) -> Float[Tensor, " n"]:

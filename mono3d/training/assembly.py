@@ -1,10 +1,9 @@
-"""From a config to live parts: the only place that knows both."""
+"""From a config to live parts: with `datasets` and `objective_assembly` all that knows both."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, assert_never
+from typing import assert_never
 
 import torch
 from torch.optim import Optimizer
@@ -15,27 +14,7 @@ from mono3d.codec.dense import DenseCodec
 from mono3d.codec.depth import LogDepthCodec
 from mono3d.codec.nuscenes_names import ATTRIBUTES
 from mono3d.codec.point_codec import PointCodec, PositionConfidence
-from mono3d.config.data_sections import (
-    DataConfig,
-    KittiData,
-    KittiFolder,
-    KittiSet,
-    MergedData,
-    NuScenesData,
-    NuScenesFolder,
-    NuScenesSet,
-)
-from mono3d.config.iou_sections import (
-    ChosenIouLoss,
-    DiouConfig,
-    GciouConfig,
-    GiouConfig,
-    IouConfig,
-    IouLossConfig,
-    LogIouConfig,
-    NoIouLoss,
-    RdiouConfig,
-)
+from mono3d.config.mining_sections import SelectionConfig
 from mono3d.config.schema import (
     AdamW,
     BackboneConfig,
@@ -43,10 +22,7 @@ from mono3d.config.schema import (
     ConfiguredBackbone,
     CosineSchedule,
     DenseModel,
-    GmmMiningConfig,
-    MiningConfig,
     Muon,
-    NoMining,
     OptimiserConfig,
     PretrainedBackbone,
     ResNetBackbone,
@@ -56,14 +32,10 @@ from mono3d.config.schema import (
     StepSchedule,
 )
 from mono3d.data.augment import Augmentation, ColourJitter
-from mono3d.data.files import data_path
-from mono3d.data.kitti import KittiDataset
 from mono3d.data.loaders import BatchLoader, Preparation
-from mono3d.data.merged import Member, MergedDataset
-from mono3d.data.nuscenes import NuScenesDataset
-from mono3d.data.nuscenes_labels import check_has_objects
+from mono3d.data.merged import MergedDataset
 from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares
-from mono3d.errors import ConfigError, DataError
+from mono3d.errors import ConfigError
 from mono3d.model.backbone import (
     Backbone,
     build_from_config,
@@ -75,24 +47,8 @@ from mono3d.model.center_detector import CenterDetector
 from mono3d.model.dense_detector import DenseDetector
 from mono3d.model.depth_head import DepthHead
 from mono3d.model.trunk import Trunk
-from mono3d.objectives.center import CenterObjective
-from mono3d.objectives.dense import DenseObjective
-from mono3d.objectives.detection import LossWeights, PointObjective
-from mono3d.objectives.iou_term import IouTerm
-from mono3d.objectives.losses.gciou import GciouLoss
-from mono3d.objectives.losses.iou import (
-    IouLoss,
-    diou_loss,
-    giou_loss,
-    iou_loss,
-    log_iou_loss,
-    rdiou_loss,
-)
-from mono3d.objectives.mining.gmm import GmmMining
-from mono3d.objectives.mining.protocol import Mining
-from mono3d.objectives.mining.uniform import Uniform
-from mono3d.storage.location import is_s3, local_path
 from mono3d.training.loop import FitPlan
+from mono3d.training.objective_assembly import build_objective
 from mono3d.training.schedule import (
     Schedule,
     build_adamw,
@@ -103,162 +59,7 @@ from mono3d.training.schedule import (
 )
 from mono3d.training.train_module import TrainModule
 
-Split = Literal["train", "val"]
-SPLITS: tuple[Split, ...] = ("train", "val")
 _AUTOCAST: Mapping[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
-
-
-def build_dataset(
-    config: RunConfig,
-    split: Split,
-    *,
-    with_points: bool | None = None,
-    has_labels: bool = True,
-) -> FrameDataset:
-    """The frames of a split, one camera each; with LiDAR where training learns from it.
-
-    Args:
-        config: Of the run.
-        split: Which.
-        with_points: None: as training and evaluation need it.
-        has_labels: False leaves labels out, also where there are none.
-
-    Raises:
-        ConfigError: Classes and label maps do not fit the data.
-        DataError: A folder cannot be read.
-    """
-    data = config.data
-    if with_points is None:
-        with_points = split == "train" and config.model.has_depth_map
-        with_points |= split == "val" and measures_depth_map(config)
-    cache_gib = config.input.cache_gib
-    if not isinstance(data, MergedData):
-        if isinstance(data, NuScenesData):
-            check_has_objects(data.class_names, data.label_map)
-        name = data.train_split if split == "train" else data.val_split
-        dataset = _open_folder(
-            data,
-            name,
-            data.class_names,
-            with_points=with_points,
-            cache_gib=cache_gib,
-            has_labels=has_labels,
-        )
-        if split == "val" and with_points:
-            check_sweeps(dataset, [0])
-        return dataset
-    members = {}
-    for member_name, member in data.sets.items():
-        own_split = member.train_split if split == "train" else member.val_split
-        if own_split is not None:
-            dataset = _open_folder(
-                member,
-                own_split,
-                data.class_names,
-                with_points=with_points,
-                cache_gib=cache_gib,
-                has_labels=has_labels and member.has_labels,
-            )
-            members[member_name] = Member(
-                dataset=dataset, ground_height_m=member.ground_height_m, share=member.share
-            )
-    merged = MergedDataset(members)
-    if split == "val" and with_points:
-        check_sweeps(merged, merged.first(len(members)))
-    return merged
-
-
-def check_sweeps(dataset: FrameDataset, indices: Iterable[int]) -> None:
-    """Read some frames with their LiDAR: a run shall not find out at its first evaluation.
-
-    Raises:
-        DataError: A frame cannot be read.
-    """
-    for index in indices:
-        try:
-            dataset[index]
-        except DataError as error:
-            raise DataError(
-                f"{error}; evaluation.depth_map=false evaluates without LiDAR"
-            ) from error
-
-
-def measures_depth_map(config: RunConfig) -> bool:
-    """Whether evaluation compares a depth map with LiDAR."""
-    return config.model.has_depth_map and config.evaluation.depth_map
-
-
-def _open_folder(
-    folder: NuScenesFolder | KittiFolder,
-    split: str,
-    class_names: Sequence[str],
-    *,
-    with_points: bool,
-    cache_gib: float,
-    has_labels: bool,
-) -> FrameDataset:
-    located = partial(data_path, cache_gib=cache_gib)
-    match folder:
-        case NuScenesFolder():
-            return NuScenesDataset(
-                located(folder.root),
-                version=folder.version,
-                split=split,
-                class_names=class_names,
-                label_map=folder.label_map,
-                cameras=folder.cameras,
-                with_points=with_points,
-                has_labels=has_labels,
-                blob_root=None if folder.blob_root is None else located(folder.blob_root),
-            )
-        case KittiFolder():
-            return KittiDataset(
-                located(folder.root),
-                split=split,
-                class_names=class_names,
-                label_map=folder.label_map,
-                with_points=with_points,
-                has_labels=has_labels,
-            )
-        case _:
-            assert_never(folder)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitRecord:
-    """A split of one folder, as a run's record names it."""
-
-    name: str
-    source: str
-    """Folder or s3:// URI."""
-    fingerprint: str
-
-
-def split_records(data: DataConfig, split: Split, dataset: FrameDataset) -> list[SplitRecord]:
-    """The folders behind a split's data set, one or several."""
-    if not isinstance(data, MergedData):
-        return [_split_record(data, split, dataset)]
-    assert isinstance(dataset, MergedDataset)
-    return [
-        _split_record(data.sets[name], split, member, prefix=f"{name}/")
-        for name, member in dataset.members.items()
-    ]
-
-
-def _split_record(
-    folder: NuScenesData | KittiData | NuScenesSet | KittiSet,
-    split: Split,
-    dataset: FrameDataset,
-    *,
-    prefix: str = "",
-) -> SplitRecord:
-    name = folder.train_split if split == "train" else folder.val_split
-    kind = folder.version if isinstance(folder, NuScenesFolder) else folder.kind
-    return SplitRecord(
-        name=f"{prefix}{kind}/{name}",
-        source=folder.root if is_s3(folder.root) else str(local_path(folder.root).resolve()),
-        fingerprint=dataset.fingerprint,
-    )
 
 
 def image_size(config: RunConfig) -> tuple[int, int]:
@@ -363,6 +164,7 @@ def build_model(config: RunConfig) -> DenseDetector | CenterDetector:
         bin_width_m=model.depth_bin_width_m,
         has_uncertainty=model.has_uncertainty,
     )
+    has_selection = isinstance(config.mining, SelectionConfig)
     match model:
         case DenseModel():
             return DenseDetector(
@@ -372,6 +174,7 @@ def build_model(config: RunConfig) -> DenseDetector | CenterDetector:
                 num_attributes=len(ATTRIBUTES),
                 depth_head=head,
                 has_depth_map=model.has_depth_map,
+                has_selection=has_selection,
             )
         case CenterModel():
             return CenterDetector(
@@ -382,76 +185,10 @@ def build_model(config: RunConfig) -> DenseDetector | CenterDetector:
                 depth_head=head,
                 has_depth_map=model.has_depth_map,
                 has_keypoints=model.has_keypoints,
+                has_selection=has_selection,
             )
         case _:
             assert_never(model)
-
-
-def build_objective(config: RunConfig) -> PointObjective:
-    """Losses and mining of the detector's family."""
-    parts: dict[str, Any] = {
-        "class_names": config.data.class_names,
-        "mining": build_mining(config.mining),
-        "weights": LossWeights(**config.loss.model_dump(exclude={"depth_loss"})),
-        "depth_loss": config.loss.depth_loss,
-        "iou_term": build_iou_term(config.iou_loss),
-    }
-    codec = build_codec(config)
-    match codec:
-        case DenseCodec():
-            return DenseObjective(codec=codec, **parts)
-        case CenterCodec():
-            return CenterObjective(codec=codec, **parts)
-        case _:
-            assert_never(codec)
-
-
-def build_iou_term(config: IouLossConfig) -> IouTerm | None:
-    """The loss of whole boxes, if one is wanted."""
-    if isinstance(config, NoIouLoss):
-        return None
-    return IouTerm(
-        loss=build_iou_loss(config),
-        weight=config.weight,
-        warmup_epochs=config.warmup_epochs,
-        ramp_epochs=config.ramp_epochs,
-        depth_aligned=config.depth_aligned,
-    )
-
-
-def build_iou_loss(config: ChosenIouLoss) -> IouLoss:
-    """A loss of whole boxes."""
-    match config:
-        case IouConfig():
-            return iou_loss
-        case LogIouConfig():
-            return log_iou_loss
-        case GiouConfig():
-            return giou_loss
-        case DiouConfig():
-            return diou_loss
-        case RdiouConfig():
-            return rdiou_loss
-        case GciouConfig():
-            return GciouLoss(
-                alpha=config.alpha,
-                yaw_penalty=config.yaw_penalty,
-                rescale=config.rescale,
-                min_iou=config.min_iou,
-            )
-        case _:
-            assert_never(config)
-
-
-def build_mining(config: MiningConfig) -> Mining:
-    """A mining strategy."""
-    match config:
-        case NoMining():
-            return Uniform()
-        case GmmMiningConfig():
-            return GmmMining(**config.model_dump(exclude={"kind"}))
-        case _:
-            assert_never(config)
 
 
 def build_train_module(config: RunConfig) -> TrainModule:
@@ -459,7 +196,7 @@ def build_train_module(config: RunConfig) -> TrainModule:
     torch.manual_seed(config.seed)
     return TrainModule(
         build_model(config),
-        build_objective(config),
+        build_objective(config, build_codec(config)),
         autocast_dtype=_AUTOCAST[config.train.precision],
     )
 

@@ -20,12 +20,12 @@ from mono3d.model.dense_detector import DenseDetector
 from mono3d.tracking.tracker import Tracker
 from mono3d.training.assembly import (
     build_codec,
-    build_dataset,
     build_model,
     build_preparation,
 )
 from mono3d.training.batch_trial import evaluation_fits
 from mono3d.training.checkpoint import load_student, read_metadata
+from mono3d.training.datasets import build_dataset
 from mono3d.training.evaluate import evaluate_split, oracle_scores
 from mono3d.training.export import ExportedDetector
 from mono3d.training.report import write_figures

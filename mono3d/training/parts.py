@@ -15,7 +15,6 @@ from mono3d.data.sampling import FrameDataset
 from mono3d.training.allocator import keep_freed_memory
 from mono3d.training.assembly import (
     StepRule,
-    build_dataset,
     build_loader,
     build_optimizer,
     build_plan,
@@ -23,6 +22,7 @@ from mono3d.training.assembly import (
     build_train_module,
 )
 from mono3d.training.checkpoint import RunFacts
+from mono3d.training.datasets import build_dataset
 from mono3d.training.distributed import share_buffers
 from mono3d.training.evaluate import evaluate_split
 from mono3d.training.loop import FitPlan

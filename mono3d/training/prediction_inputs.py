@@ -21,7 +21,7 @@ from mono3d.data.sampling import FrameDataset
 from mono3d.data.videos import Video, open_video
 from mono3d.errors import ConfigError, DataError
 from mono3d.structures import Frame
-from mono3d.training.assembly import build_dataset
+from mono3d.training.datasets import build_dataset
 from mono3d.training.predict import Detector
 
 _IMAGES = frozenset({".png", ".jpg", ".jpeg"})

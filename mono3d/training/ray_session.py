@@ -73,6 +73,17 @@ def shortage(cluster: ClusterConfig) -> str | None:
     return None
 
 
+def places(cluster: ClusterConfig) -> int:
+    """How many runs of this size the connected cluster has room for at a time, at least 1."""
+    resources: dict[str, float] = ray.cluster_resources()
+    room = [
+        resources.get(kind, 0) / (cluster.workers * each)
+        for kind, each in (("CPU", cluster.cpus_per_worker), ("GPU", cluster.gpus_per_worker))
+        if each
+    ]
+    return max(1, math.floor(min(room)))
+
+
 def _check_gpus(cluster: ClusterConfig) -> None:
     lacking = shortage(cluster)
     if lacking is not None:

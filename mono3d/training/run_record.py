@@ -24,7 +24,8 @@ _RUN = "run.json"
 _RESULT = "result.json"
 _INITIAL = "initial_checkpoint"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_DEFAULT_STORAGE = "runs"
+RUNS_FOLDER = Path("runs")
+"""Where runs are unless `cluster.storage` says otherwise, and what a driver keeps of them."""
 
 # A resumed run may differ in what decides how it runs, never in what it computes.
 _MAY_DIFFER = frozenset(
@@ -69,7 +70,7 @@ def run_location(config: RunConfig, name: str) -> str:
             f"run name {name!r}: must be up to 100 letters, digits, dots, dashes and underscores, "
             "the first one a letter or a digit"
         )
-    storage = config.cluster.storage or _DEFAULT_STORAGE
+    storage = config.cluster.storage or str(RUNS_FOLDER)
     return join(storage if is_s3(storage) else local_path(storage).resolve(), name)
 
 

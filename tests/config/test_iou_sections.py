@@ -13,7 +13,7 @@ from mono3d.objectives.losses.iou import (
     log_iou_loss,
     rdiou_loss,
 )
-from mono3d.training.assembly import build_iou_term
+from mono3d.training.objective_assembly import build_iou_term
 
 BUILT = {
     "iou": iou_loss,

@@ -18,7 +18,8 @@ from mono3d.config.load import (
     parse_override,
     recipe_names,
 )
-from mono3d.config.schema import AdamW, GmmMiningConfig, NoMining, ResNetBackbone, RunConfig, Sgd
+from mono3d.config.mining_sections import GmmMiningConfig, NoMining
+from mono3d.config.schema import AdamW, ResNetBackbone, RunConfig, Sgd
 from mono3d.errors import ConfigError
 
 TREE = {"data": {"root": "folder"}}
@@ -83,7 +84,7 @@ def test_files_that_are_no_recipe(tmp_path: Path, text: str | None, message: str
         ("train.epochs=2.5", "train.epochs=2.5: Input should be a valid integer"),
         ("train.epochs=0", "train.epochs=0: Input should be greater than or equal to 1"),
         ("model.backbone.depth=19", "model.backbone.depth=19: Input should be 18, 34, 50 or 101"),
-        ("mining.kind=best", "test: mining.kind=best: must be one of 'none', 'gmm'"),
+        ("mining.kind=best", "test: mining.kind=best: must be one of 'none', 'gmm', 'ohem'"),
         ("seed=4294967296", "seed=4294967296: Input should be less than 4294967296"),
         ("model.num_depth_bins=1", "model.num_depth_bins=1: must be 0"),
         ("loss.depth_loss=laplace", "loss.depth_loss=laplace needs model.has_uncertainty=true"),

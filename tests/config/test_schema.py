@@ -5,19 +5,14 @@ from pydantic import ValidationError
 
 from mono3d.codec.nuscenes_names import CAMERAS, DETECTION_CLASSES
 from mono3d.config.data_sections import NUSCENES_CAMERAS, NUSCENES_CLASSES
-from mono3d.config.schema import GmmMiningConfig, LossConfig, RunConfig
+from mono3d.config.mining_sections import GmmMiningConfig
+from mono3d.config.schema import LossConfig, RunConfig
 from mono3d.objectives.detection import LossWeights
-from mono3d.objectives.mining.gmm import GmmMining
 
 
 def test_names_are_those_of_the_codec() -> None:
     assert NUSCENES_CLASSES == DETECTION_CLASSES
     assert NUSCENES_CAMERAS == CAMERAS
-
-
-def test_defaults_of_mining_are_the_strategy_s() -> None:
-    defaults = GmmMiningConfig().model_dump(exclude={"kind"})
-    assert GmmMining(**defaults) == GmmMining()
 
 
 def test_every_loss_factor_is_in_the_config() -> None:

@@ -23,6 +23,7 @@ OPTIONS = {
     "bins": {"num_depth_bins": 4},
     "uncertainty": {"has_uncertainty": True},
     "both": {"num_depth_bins": 4, "has_uncertainty": True},
+    "selection": {"has_selection": True},
 }
 
 
@@ -58,6 +59,7 @@ def test_every_point_says_everything(options: dict[str, Any], image_size: tuple[
     for name in ("centerness_logits", "log_depth", "depth_m", "depth_slope"):
         assert responses[name].shape == (2, points), name
     assert ("log_sigma" in responses) == ("has_uncertainty" in options)
+    assert ("selection_logits" in responses) == ("has_selection" in options)
     assert ("depth_bins" in responses) == ("num_depth_bins" in options)
 
 

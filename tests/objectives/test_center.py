@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mono3d.objectives.detection import SMOOTH_L1_BETA, DepthLoss
+from mono3d.objectives.depth_term import DepthLoss
+from mono3d.objectives.losses.depth import SMOOTH_L1_BETA
 from mono3d.objectives.losses.focal import heatmap_focal
 from mono3d.objectives.mining.gmm import GmmMining
 from mono3d.objectives.mining.protocol import MinedWeights, MiningState

@@ -8,12 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mono3d.objectives.detection import (
-    SMOOTH_L1_BETA,
-    DepthLoss,
-    LossWeights,
-)
-from mono3d.objectives.losses.depth import smooth_l1
+from mono3d.objectives.depth_term import DepthLoss
+from mono3d.objectives.detection import LossWeights
+from mono3d.objectives.losses.depth import SMOOTH_L1_BETA, smooth_l1
 from mono3d.objectives.mining.gmm import GmmMining
 from mono3d.objectives.mining.protocol import MinedWeights, MiningState
 from mono3d.objectives.mining.uniform import Uniform

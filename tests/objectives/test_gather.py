@@ -8,13 +8,11 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
 from mono3d.objectives.gather import gather_samples, number_objects
-from mono3d.objectives.mining.gmm import GmmMining
-from mono3d.objectives.mining.protocol import MiningState
 from mono3d.structures import DepthSamples
 from tests.support.depth_samples import concatenated, random_samples
+from tests.support.mining import STRATEGIES
 
 CAPACITY, STEPS, PROGRESS = 48, 3, 2.0
-MINING = GmmMining(keep_per_object=0.5)
 
 
 def local_samples(rank: int, step: int) -> DepthSamples:
@@ -53,13 +51,14 @@ def _rank(rank: int, folder: str) -> None:
     """Weighs three steps on two ranks; saves weights and state, passing each through a file."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=2)
-    buffers = vars(MiningState.initial())
-    for step in range(STEPS):
-        samples, own = gather_samples(local_samples(rank, step), capacity=CAPACITY)
-        answer = MINING.weigh(samples, MiningState(**buffers), PROGRESS)
-        path = Path(folder) / f"rank{rank}_step{step}.safetensors"
-        save_file({**vars(answer.state), "weights": answer.weights[own].clone()}, path)
-        buffers = {name: value for name, value in load_file(path).items() if name != "weights"}
+    for name, build in STRATEGIES.items():
+        state = build().initial_state()
+        for step in range(STEPS):
+            samples, own = gather_samples(local_samples(rank, step), capacity=CAPACITY)
+            answer = build().weigh(samples, state, PROGRESS)
+            path = Path(folder) / f"{name}_rank{rank}_step{step}.safetensors"
+            save_file({**answer.state, "weights": answer.weights[own].clone()}, path)
+            state = {key: value for key, value in load_file(path).items() if key != "weights"}
     padded, own = gather_samples(local_samples(rank, 0), capacity=CAPACITY + 2)
     assert own == slice(rank * 50, rank * 50 + 48)
     assert len(padded.valid) == 100
@@ -68,14 +67,16 @@ def _rank(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_equal_one_rank_on_the_concatenated_batch(tmp_path: Path) -> None:
+    """With every strategy: weights and memory, to the last bit."""
     mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
-    state = MiningState.initial()
-    for step in range(STEPS):
-        whole = concatenated(*(_with_own_ids(rank, step) for rank in range(2)))
-        answer = MINING.weigh(whole, state, PROGRESS)
-        state = answer.state
-        ranks = [load_file(tmp_path / f"rank{rank}_step{step}.safetensors") for rank in range(2)]
-        assert torch.equal(torch.cat([saved["weights"] for saved in ranks]), answer.weights)
-        for saved in ranks:
-            assert torch.equal(saved["median_error"], state.median_error)
-            assert torch.equal(saved["steps"], state.steps)
+    for name, build in STRATEGIES.items():
+        state = build().initial_state()
+        for step in range(STEPS):
+            whole = concatenated(*(_with_own_ids(rank, step) for rank in range(2)))
+            answer = build().weigh(whole, state, PROGRESS)
+            state = answer.state
+            ranks = [load_file(tmp_path / f"{name}_rank{r}_step{step}.safetensors") for r in (0, 1)]
+            assert torch.equal(torch.cat([saved.pop("weights") for saved in ranks]), answer.weights)
+            for saved in ranks:
+                assert saved.keys() == state.keys()
+                assert all(torch.equal(saved[key], state[key]) for key in state), name

@@ -8,6 +8,7 @@ import pytest
 
 from mono3d.config.load import all_keys, apply_overrides, parse
 from mono3d.config.schema import RunConfig
+from tests.support.mining import MINING_KINDS
 
 FOLDER = Path(__file__).parents[2] / "tune_spaces"
 SPACES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -45,7 +46,7 @@ def draw(name: str, count: int) -> list[list[tuple[str, Any]]]:
 def test_every_draw_is_a_valid_run_that_holds_what_was_drawn(
     name: str, recipe: dict[str, Any]
 ) -> None:
-    for overrides in draw(name, 20):
+    for overrides in draw(name, 60):
         config = parse(apply_overrides(recipe, overrides), source=name).model_dump()
         for path, value in overrides:
             node: Any = config
@@ -56,16 +57,19 @@ def test_every_draw_is_a_valid_run_that_holds_what_was_drawn(
 
 @pytest.mark.parametrize(
     ("name", "path", "values"),
-    [("optim", "schedule.kind", {"cosine", "step"}), ("mining", "mining.kind", {"none", "gmm"})],
+    [
+        ("optim", "schedule.kind", {"cosine", "step"}),
+        ("mining", "mining.kind", set(MINING_KINDS)),
+    ],
 )
 def test_every_branch_is_drawn(name: str, path: str, values: set[str]) -> None:
-    drawn = {value for overrides in draw(name, 20) for key, value in overrides if key == path}
+    drawn = {value for overrides in draw(name, 60) for key, value in overrides if key == path}
     assert drawn == values
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_names_are_config_paths_and_the_metric_is_one_of_validation(name: str) -> None:
-    paths = {path for overrides in draw(name, 20) for path, _ in overrides}
+    paths = {path for overrides in draw(name, 60) for path, _ in overrides}
     assert paths <= all_keys(RunConfig)
     module = load(name)
     assert module.METRIC.startswith("val/")

@@ -11,10 +11,12 @@ from mono3d.model.depth_head import DepthHead
 from mono3d.model.trunk import Trunk
 from mono3d.objectives.center import CenterObjective
 from mono3d.objectives.dense import DenseObjective
-from mono3d.objectives.detection import DepthLoss, LossWeights
+from mono3d.objectives.depth_term import DepthLoss
+from mono3d.objectives.detection import LossWeights
 from mono3d.objectives.mining.protocol import Mining
 from mono3d.objectives.mining.uniform import Uniform
 from mono3d.objectives.protocol import StepContext
+from mono3d.objectives.selection import Selection
 from mono3d.structures import Batch
 from tests.support.frames import NUM_CLASSES, make_codec
 
@@ -27,6 +29,7 @@ def make_detector(
     strides: tuple[int, ...] = (8, 16, 32),
     num_depth_bins: int = 0,
     has_uncertainty: bool = False,
+    has_selection: bool = False,
     backbone: Backbone | None = None,
 ) -> DenseDetector:
     """A detector of two classes, by default on an eighth of a ResNet-18."""
@@ -39,6 +42,7 @@ def make_detector(
         depth_head=DepthHead(
             make_codec().depth, num_bins=num_depth_bins, has_uncertainty=has_uncertainty
         ),
+        has_selection=has_selection,
     )
 
 
@@ -48,6 +52,7 @@ def make_objective(
     mining: Mining | None = None,
     depth_loss: DepthLoss = "smooth_l1_log",
     weights: LossWeights | None = None,
+    selection: Selection | None = None,
 ) -> DenseObjective:
     """The objective of `make_detector`."""
     return DenseObjective(
@@ -56,6 +61,7 @@ def make_objective(
         mining=mining or Uniform(),
         weights=weights or LossWeights(),
         depth_loss=depth_loss,
+        selection=selection,
     )
 
 
@@ -79,6 +85,7 @@ def make_center_detector(
     num_depth_bins: int = 0,
     has_uncertainty: bool = False,
     has_keypoints: bool = False,
+    has_selection: bool = False,
 ) -> CenterDetector:
     """A center detector of two classes on an eighth of a ResNet-18."""
     torch.manual_seed(seed)
@@ -91,6 +98,7 @@ def make_center_detector(
             make_codec().depth, num_bins=num_depth_bins, has_uncertainty=has_uncertainty
         ),
         has_keypoints=has_keypoints,
+        has_selection=has_selection,
     )
 
 
@@ -100,6 +108,7 @@ def make_center_objective(
     mining: Mining | None = None,
     depth_loss: DepthLoss = "smooth_l1_log",
     weights: LossWeights | None = None,
+    selection: Selection | None = None,
 ) -> CenterObjective:
     """The objective of `make_center_detector`."""
     return CenterObjective(
@@ -108,4 +117,5 @@ def make_center_objective(
         mining=mining or Uniform(),
         weights=weights or LossWeights(),
         depth_loss=depth_loss,
+        selection=selection,
     )

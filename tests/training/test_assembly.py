@@ -8,14 +8,10 @@ from torch.optim import SGD, AdamW
 from transformers import ResNetConfig, ResNetModel
 
 from mono3d.errors import ConfigError
-from mono3d.objectives.mining.gmm import GmmMining
-from mono3d.objectives.mining.uniform import Uniform
 from mono3d.training.assembly import (
     build_backbone,
     build_codec,
-    build_dataset,
     build_loader,
-    build_mining,
     build_model,
     build_optimizer,
     build_plan,
@@ -24,9 +20,10 @@ from mono3d.training.assembly import (
     build_step_rule,
     build_train_module,
 )
+from mono3d.training.datasets import build_dataset
 from mono3d.training.muon import Muon
 from tests.support.frames import IMAGE_SIZE, FramesInMemory
-from tests.support.training import tiny_config
+from tests.support.training import CENTER, tiny_config
 
 
 def test_codec_and_model_share_points_and_depth_code() -> None:
@@ -85,11 +82,10 @@ def test_backbones_that_cannot_be_built_name_their_key(
     assert "\n" not in str(caught.value)
 
 
-def test_mining_of_every_kind() -> None:
-    assert isinstance(build_mining(tiny_config(mining__kind="none").mining), Uniform)
-    mining = build_mining(tiny_config(mining__kind="gmm", mining__sharpness=3).mining)
-    assert isinstance(mining, GmmMining)
-    assert mining.sharpness == 3.0
+@pytest.mark.parametrize("family", [{}, CENTER], ids=["dense", "center"])
+def test_learnt_selection_gives_the_detector_its_branch(family: dict[str, object]) -> None:
+    assert build_model(tiny_config(mining__kind="gmm", **family)).selection_branch is None
+    assert build_model(tiny_config(mining__kind="lss", **family)).selection_branch is not None
 
 
 def test_optimisers_of_every_kind() -> None:

@@ -11,8 +11,9 @@ from mono3d.cli.score_tables import depth_cells, kitti_classes
 from mono3d.config.load import load_recipe
 from mono3d.config.schema import RunConfig
 from mono3d.data.sampling import FrameDataset
+from mono3d.errors import DataError
 from mono3d.evaluation.depth_quality import match_in_image, pair_depths
-from mono3d.training.assembly import build_dataset
+from mono3d.training.datasets import build_dataset
 from mono3d.training.evaluate import Evaluation, FrameAnswer, oracle_scores, score
 from tests.support.detections import perfect_detections
 from tests.support.kitti_folder import IMAGE_SIZE, write_kitti
@@ -106,3 +107,16 @@ def test_a_split_without_sweeps_says_how_to_do_without(root: Path) -> None:
     with pytest.raises(Exception, match=r"000100\.bin: .*; evaluation\.depth_map=false evaluates"):
         build_dataset(config_of(*place), "val")
     assert len(build_dataset(config_of(*place, "evaluation.depth_map=false"), "val")) == COUNT
+
+
+def test_a_broken_image_is_not_blamed_on_lidar(root: Path) -> None:
+    """Nor does it help to know of LiDAR where both are missing."""
+    image = root / "training" / "image_2" / "000100.png"
+    image.unlink()
+    image.write_bytes(b"no picture")
+    place = (f"data.root={root}", "data.val_split=val", "model.has_depth_map=true")
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"000100\.png") as caught:
+            build_dataset(config_of(*place), "val")
+        assert "depth_map" not in str(caught.value)
+        (root / "training" / "velodyne" / "000100.bin").unlink(missing_ok=True)

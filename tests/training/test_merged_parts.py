@@ -8,7 +8,8 @@ import torch
 
 from mono3d.config.schema import RunConfig
 from mono3d.data.merged import MergedDataset
-from mono3d.training.assembly import SPLITS, build_dataset, build_loader, split_records
+from mono3d.training.assembly import build_loader
+from mono3d.training.datasets import SPLITS, build_dataset, split_records
 from mono3d.training.evaluate import evaluate_split
 from mono3d.training.loop import train_step
 from mono3d.training.parts import Place, RunParts, build_parts

@@ -13,6 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
+SMOOTH_L1_BETA = 1 / 9
+"""Of all regressions, in the unit of each; FCOS3D's."""
+
 
 def smooth_l1(
     predicted: Float[Tensor, "*n"], target: Float[Tensor, "*n"], *, beta: float
@@ -68,7 +71,8 @@ def mined_laplace_nll(
 
     w·NLL(d, s) + max(0, 1 - w)·NLL(stop_gradient[d], s). With w alone, s would be calibrated on
     easy samples only and hard objects would score too high. Equal to `laplace_nll` where w = 1.
+    A gradient on w comes from the first part alone: the second would cancel it.
     """
     mined = weights * laplace_nll(predicted, log_sigma, target)
-    rest = (1.0 - weights).clamp(min=0.0)
+    rest = (1.0 - weights.detach()).clamp(min=0.0)
     return mined + rest * laplace_nll(predicted.detach(), log_sigma, target)

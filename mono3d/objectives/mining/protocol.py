@@ -4,27 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mono3d.structures import DepthSamples
 
-
-@dataclass(frozen=True, kw_only=True)
-class MiningState:
-    """What a strategy remembers between steps; float32, kept as buffers of the objective."""
-
-    median_error: Float[Tensor, ""]
-    """Running median of the depth error over all ranks, in the unit of the strategy's metric; 0
-    before the first sample."""
-    steps: Float[Tensor, ""]
-    """Training steps that had at least one valid sample."""
-
-    @staticmethod
-    def initial() -> "MiningState":
-        """Nothing seen yet."""
-        return MiningState(median_error=torch.zeros(()), steps=torch.zeros(()))
+MiningState = Mapping[str, Tensor]
+"""What a strategy remembers between steps: name → float32 tensor. The objective keeps each as a
+buffer `mining_<name>`, so that checkpoints hold it; it is the same on all ranks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +28,10 @@ class MinedWeights:
 @runtime_checkable
 class Mining(Protocol):
     """A pure function from the depth samples of all ranks to their weights."""
+
+    def initial_state(self) -> MiningState:
+        """Nothing seen yet; empty for a strategy that remembers nothing."""
+        ...
 
     def weigh(self, samples: DepthSamples, state: MiningState, progress: float) -> MinedWeights:
         """Weights of the samples and the next state.

@@ -9,6 +9,10 @@ from mono3d.structures import DepthSamples
 class Uniform:
     """The baseline of every mining study; a loss times these weights is bit for bit the loss."""
 
+    def initial_state(self) -> MiningState:
+        """Nothing to remember."""
+        return {}
+
     @torch.no_grad()
     def weigh(self, samples: DepthSamples, state: MiningState, progress: float) -> MinedWeights:
         """One for every valid sample, also for one that is not finite; remembers nothing."""

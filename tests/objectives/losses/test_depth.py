@@ -123,6 +123,15 @@ def test_mined_laplace_weighs_depth_and_spares_uncertainty() -> None:
     assert sigma.tolist() == pytest.approx([w * (1 - 2 * math.sqrt(2.0)) for w in (1, 1, 3)])
 
 
+def test_weights_with_a_gradient_learn_from_the_whole_loss_also_below_one() -> None:
+    """As those of learnt selection: a weight costs what its sample costs."""
+    predicted, log_sigma = torch.tensor([12.0, 10.5, 9.0]), torch.tensor([0.0, 0.2, -0.1])
+    target, weights = torch.full((3,), 10.0), torch.tensor([0.25, 1.0, 3.0], requires_grad=True)
+    mined_laplace_nll(predicted, log_sigma, target, weights).sum().backward()
+    assert weights.grad is not None
+    torch.testing.assert_close(weights.grad, laplace_nll(predicted, log_sigma, target))
+
+
 def test_weighting_l1_by_its_error_is_a_redescending_loss() -> None:
     # exp(-e / τ) with no gradient through it, times the gradient of L1, is that of
     # τ (1 - exp(-e / τ)): bounded, so an outlier cannot pull for ever.

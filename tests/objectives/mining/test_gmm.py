@@ -1,11 +1,13 @@
 import math
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
+from torch import Tensor
 
-from mono3d.objectives.mining.gmm import GmmMining, QualityMetric, depth_error
-from mono3d.objectives.mining.protocol import MiningState
+from mono3d.objectives.mining.depth_error import QualityMetric, depth_error
+from mono3d.objectives.mining.gmm import GmmMining
 from mono3d.structures import DepthSamples
 from tests.support.depth_samples import make_samples, random_samples
 
@@ -26,7 +28,7 @@ def only(**settings: float) -> GmmMining:
 
 
 def weights_of(mining: GmmMining, samples: DepthSamples, progress: float = FULL) -> list[float]:
-    weights: list[float] = mining.weigh(samples, MiningState.initial(), progress).weights.tolist()
+    weights: list[float] = mining.weigh(samples, mining.initial_state(), progress).weights.tolist()
     return weights
 
 
@@ -123,6 +125,61 @@ def test_only_the_best_samples_of_an_object_keep_weight() -> None:
     )
 
 
+PARTS_ON = {"sharpness": 2.0, "floor": 0.3, "gradient_exponent": 0.5, "keep_per_object": 0.5}
+PARTS_OFF = {
+    "quality": {"floor": 1.0},
+    "gradient": {"gradient_exponent": 0.0},
+    "best of object": {"keep_per_object": 1.0},
+}
+
+
+def factors_by_hand(samples: DepthSamples, metric: QualityMetric) -> dict[str, Tensor]:
+    """Each part of the rule alone, for samples that are all valid, with a typical error of 0.1."""
+    scaled = depth_error(samples, metric) / (2.0 * 0.1)
+    quality = 1 - scaled if metric == "linear" else torch.exp(-scaled)
+    balance = (samples.gradient.mean() / samples.gradient).sqrt().clamp(0.25, 4.0)
+    errors, ids = depth_error(samples, metric), samples.object_ids
+    kept = [
+        sum(bool(other < error) for other in errors[ids == number]) < (ids == number).sum() / 2
+        for error, number in zip(errors, ids, strict=True)
+    ]
+    return {
+        "quality": quality.clamp(min=0.3),
+        "gradient": balance,
+        "best of object": torch.tensor(kept).float(),
+    }
+
+
+@pytest.mark.parametrize("metric", get_args(QualityMetric))
+@pytest.mark.parametrize("off", [*PARTS_OFF, "none of them"])
+def test_a_part_that_is_off_takes_exactly_its_factor_out(metric: QualityMetric, off: str) -> None:
+    samples = random_samples(40, capacity=40)
+    parts = factors_by_hand(samples, metric)
+    product = torch.stack([factor for name, factor in parts.items() if name != off]).prod(0)
+    mining = GmmMining(
+        metric=metric,
+        typical_error=0.1,
+        warmup_epochs=0.0,
+        ramp_epochs=0.0,
+        **(PARTS_ON | PARTS_OFF.get(off, {})),
+    )
+    expected = (40 * product / product.sum()).tolist()
+    assert weights_of(mining, samples) == pytest.approx(expected, rel=1e-4)
+
+
+def test_model_perceive_off_takes_exactly_the_running_median_out() -> None:
+    """A fixed typical error equal to the median changes nothing, until the median moves."""
+    first, second = random_samples(40), random_samples(40, seed=1)
+    following = only(floor=0.1, median_momentum=0.5)
+    state = following.weigh(first, following.initial_state(), FULL).state
+    fixed = only(floor=0.1, typical_error=float(state["median_error"]))
+    assert weights_of(following, first) == pytest.approx(weights_of(fixed, first), rel=1e-5)
+    after = following.weigh(second, state, FULL)
+    moved = only(floor=0.1, typical_error=float(after.state["median_error"]))
+    assert after.weights.tolist() == pytest.approx(weights_of(moved, second), rel=1e-5)
+    assert after.weights.tolist() != pytest.approx(weights_of(fixed, second), rel=1e-3)
+
+
 def test_all_parts_off_is_exactly_no_mining() -> None:
     samples = random_samples(40)
     assert weights_of(only(), samples) == samples.valid.float().tolist()
@@ -145,20 +202,20 @@ def test_half_way_up_the_ramp_weights_are_half_way() -> None:
 
 def test_median_state_starts_at_the_first_median_and_moves_by_its_momentum() -> None:
     mining = GmmMining(median_momentum=0.9)
-    first = mining.weigh(make_samples([11.0], [10.0]), MiningState.initial(), 0.0).state
-    assert float(first.median_error) == pytest.approx(0.1, rel=1e-5)
-    assert float(first.steps) == 1.0
+    first = mining.weigh(make_samples([11.0], [10.0]), GmmMining().initial_state(), 0.0).state
+    assert float(first["median_error"]) == pytest.approx(0.1, rel=1e-5)
+    assert float(first["steps"]) == 1.0
     second = mining.weigh(make_samples([13.0, 13.0], [10.0, 10.0]), first, 0.0).state
-    assert float(second.median_error) == pytest.approx(0.9 * 0.1 + 0.1 * 0.3, rel=1e-5)
-    assert float(second.steps) == 2.0
+    assert float(second["median_error"]) == pytest.approx(0.9 * 0.1 + 0.1 * 0.3, rel=1e-5)
+    assert float(second["steps"]) == 2.0
 
 
 def test_a_step_without_samples_is_not_the_first_batch() -> None:
     mining = GmmMining()
-    skipped = mining.weigh(random_samples(0), MiningState.initial(), 0.0).state
+    skipped = mining.weigh(random_samples(0), GmmMining().initial_state(), 0.0).state
     first = mining.weigh(make_samples([11.0], [10.0]), skipped, 0.0).state
-    assert float(skipped.steps) == 0.0
-    assert float(first.median_error) == pytest.approx(0.1, rel=1e-5)
+    assert float(skipped["steps"]) == 0.0
+    assert float(first["median_error"]) == pytest.approx(0.1, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["predicted_m", "target_m", "gradient"])
@@ -167,25 +224,27 @@ def test_a_sample_that_is_not_finite_gets_no_weight_and_is_counted(name: str, va
     samples = random_samples(40)
     broken = getattr(samples, name).clone()
     broken[3] = value
-    answer = GmmMining().weigh(replace(samples, **{name: broken}), MiningState.initial(), FULL)
+    answer = GmmMining().weigh(
+        replace(samples, **{name: broken}), GmmMining().initial_state(), FULL
+    )
     assert float(answer.weights[3]) == 0.0
     assert bool(answer.weights.isfinite().all())
-    assert bool(answer.state.median_error.isfinite())
+    assert bool(answer.state["median_error"].isfinite())
     assert float(answer.statistics["non_finite"]) == 1.0
     assert float(answer.weights[samples.valid].mean()) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_nothing_finite_leaves_the_state_and_gives_zeros() -> None:
     samples = make_samples([NAN, NAN], [10.0, 10.0])
-    answer = GmmMining().weigh(samples, MiningState.initial(), FULL)
+    answer = GmmMining().weigh(samples, GmmMining().initial_state(), FULL)
     assert answer.weights.tolist() == [0.0, 0.0]
-    assert float(answer.state.steps) == 0.0
+    assert float(answer.state["steps"]) == 0.0
 
 
 def test_statistics_name_median_state_and_blend() -> None:
     statistics = (
         GmmMining()
-        .weigh(make_samples([11.0, 12.0, 18.0], [10.0] * 3), MiningState.initial(), 1.25)
+        .weigh(make_samples([11.0, 12.0, 18.0], [10.0] * 3), GmmMining().initial_state(), 1.25)
         .statistics
     )
     values = {name: float(value) for name, value in statistics.items()}

@@ -38,8 +38,13 @@ import torch
 from torch import Tensor
 
 from mono3d.objectives.losses.depth import smooth_l1, smooth_l1_gradient
+from mono3d.objectives.mining.easy_topk import EasyTopk
+from mono3d.objectives.mining.focal import FocalMining
+from mono3d.objectives.mining.ghm import GhmMining
 from mono3d.objectives.mining.gmm import GmmMining
-from mono3d.objectives.mining.protocol import Mining, MiningState
+from mono3d.objectives.mining.ohem import Ohem
+from mono3d.objectives.mining.pisa import PisaMining
+from mono3d.objectives.mining.protocol import Mining
 from mono3d.objectives.mining.uniform import Uniform
 from mono3d.structures import DepthSamples
 
@@ -108,7 +113,7 @@ def train(
     )
     test = scenario(4096, share, torch.Generator().manual_seed(1))
     before = _true_error(weight, test)
-    state, history = MiningState.initial(), []
+    state, history = mining.initial_state(), []
     for _ in range(STEPS):
         draw = scenario(BATCH, share, generator)
         raw = draw.inputs @ weight
@@ -137,7 +142,7 @@ def _samples(raw: Tensor, draw: Draw) -> DepthSamples:
         target_m=torch.exp(draw.label),
         gradient=smooth_l1_gradient(raw.detach(), target, torch.ones(1), beta=BETA),
         object_ids=torch.arange(BATCH),
-        labels=draw.special.long(),
+        labels=torch.zeros(BATCH, dtype=torch.int64),  # nothing tells who is special
         valid=torch.ones(BATCH, dtype=torch.bool),
     )
 
@@ -180,3 +185,28 @@ def test_a_sharper_setting_starves_the_minority_that_the_defaults_keep() -> None
     # Why the defaults are not sharper; if this fails, they may be.
     sharp = GmmMining(sharpness=2.0, floor=0.1, gradient_exponent=0.5, **FROM_THE_START)
     assert train(sharp, minority(-0.7), 0.2, 0.01).special_weight < 0.5
+
+
+TOY: list[tuple[Mining, float, float]] = [
+    (Uniform(), 0.030, 0.009),
+    (GmmMining(**FROM_THE_START), 0.013, 0.008),
+    (Ohem(**FROM_THE_START), 0.043, 0.012),
+    (EasyTopk(**FROM_THE_START), 0.018, 1.25),
+    (FocalMining(**FROM_THE_START), 0.26, 0.016),
+    (GhmMining(**FROM_THE_START), 0.020, 0.008),
+    (PisaMining(**FROM_THE_START), 0.019, 0.99),
+    (PisaMining(bias=0.2, **FROM_THE_START), 0.019, 0.044),
+]
+"""Strategy, true error of clean samples beside outliers, and of a hard minority."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mining", "with_outliers", "of_minority"), TOY)
+def test_the_table_of_all_kinds_in_the_documents(
+    mining: Mining, with_outliers: float, of_minority: float
+) -> None:
+    """docs/mining.md: hard mining learns outliers, sharp easy mining never learns a minority."""
+    outliers = train(mining, biased_outliers, 0.2, 0.03)
+    minor = train(mining, minority(-0.7), 0.2, 0.01)
+    assert outliers.other_error == pytest.approx(with_outliers, rel=0.15)
+    assert minor.special_error == pytest.approx(of_minority, rel=0.15)

@@ -1,0 +1,192 @@
+"""From a config to the frames of a split, and what a run's record says of them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, assert_never
+
+from mono3d.config.data_sections import (
+    DataConfig,
+    KittiData,
+    KittiFolder,
+    KittiSet,
+    MergedData,
+    NuScenesData,
+    NuScenesFolder,
+    NuScenesSet,
+)
+from mono3d.config.schema import RunConfig
+from mono3d.data.files import data_path
+from mono3d.data.kitti import KittiDataset
+from mono3d.data.merged import Member, MergedDataset
+from mono3d.data.nuscenes import NuScenesDataset
+from mono3d.data.nuscenes_labels import check_has_objects
+from mono3d.data.sampling import FrameDataset
+from mono3d.errors import DataError
+from mono3d.storage.location import is_s3, local_path
+
+Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = ("train", "val")
+
+
+def build_dataset(
+    config: RunConfig,
+    split: Split,
+    *,
+    with_points: bool | None = None,
+    has_labels: bool = True,
+) -> FrameDataset:
+    """The frames of a split, one camera each; with LiDAR where training learns from it.
+
+    Args:
+        config: Of the run.
+        split: Which.
+        with_points: None: as training and evaluation need it.
+        has_labels: False leaves labels out, also where there are none.
+
+    Raises:
+        ConfigError: Classes and label maps do not fit the data.
+        DataError: A folder cannot be read.
+    """
+    data = config.data
+    if with_points is None:
+        with_points = split == "train" and config.model.has_depth_map
+        with_points |= split == "val" and measures_depth_map(config)
+    bare = partial(build_dataset, config, split, with_points=False, has_labels=has_labels)
+    cache_gib = config.input.cache_gib
+    if not isinstance(data, MergedData):
+        if isinstance(data, NuScenesData):
+            check_has_objects(data.class_names, data.label_map)
+        name = data.train_split if split == "train" else data.val_split
+        dataset = _open_folder(
+            data,
+            name,
+            data.class_names,
+            with_points=with_points,
+            cache_gib=cache_gib,
+            has_labels=has_labels,
+        )
+        if split == "val" and with_points:
+            check_sweeps(dataset, [0], without_points=bare)
+        return dataset
+    members = {}
+    for member_name, member in data.sets.items():
+        own_split = member.train_split if split == "train" else member.val_split
+        if own_split is not None:
+            dataset = _open_folder(
+                member,
+                own_split,
+                data.class_names,
+                with_points=with_points,
+                cache_gib=cache_gib,
+                has_labels=has_labels and member.has_labels,
+            )
+            members[member_name] = Member(
+                dataset=dataset, ground_height_m=member.ground_height_m, share=member.share
+            )
+    merged = MergedDataset(members)
+    if split == "val" and with_points:
+        check_sweeps(merged, merged.first(len(members)), without_points=bare)
+    return merged
+
+
+def check_sweeps(
+    dataset: FrameDataset, indices: Iterable[int], *, without_points: Callable[[], FrameDataset]
+) -> None:
+    """Read some frames with their LiDAR: a run shall not find out at its first evaluation.
+
+    Args:
+        dataset: Frames with points.
+        indices: Of those to read.
+        without_points: Opens the same frames without points, by which it is seen whether a frame
+            that cannot be read lacks nothing but its LiDAR; called only then.
+
+    Raises:
+        DataError: A frame cannot be read; where only LiDAR is wrong, with what can be done.
+    """
+    for index in indices:
+        try:
+            dataset[index]
+        except DataError as error:
+            without_points()[index]
+            raise DataError(
+                f"{error}; evaluation.depth_map=false evaluates without LiDAR"
+            ) from error
+
+
+def measures_depth_map(config: RunConfig) -> bool:
+    """Whether evaluation compares a depth map with LiDAR."""
+    return config.model.has_depth_map and config.evaluation.depth_map
+
+
+def _open_folder(
+    folder: NuScenesFolder | KittiFolder,
+    split: str,
+    class_names: Sequence[str],
+    *,
+    with_points: bool,
+    cache_gib: float,
+    has_labels: bool,
+) -> FrameDataset:
+    located = partial(data_path, cache_gib=cache_gib)
+    match folder:
+        case NuScenesFolder():
+            return NuScenesDataset(
+                located(folder.root),
+                version=folder.version,
+                split=split,
+                class_names=class_names,
+                label_map=folder.label_map,
+                cameras=folder.cameras,
+                with_points=with_points,
+                has_labels=has_labels,
+                blob_root=None if folder.blob_root is None else located(folder.blob_root),
+            )
+        case KittiFolder():
+            return KittiDataset(
+                located(folder.root),
+                split=split,
+                class_names=class_names,
+                label_map=folder.label_map,
+                with_points=with_points,
+                has_labels=has_labels,
+            )
+        case _:
+            assert_never(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRecord:
+    """A split of one folder, as a run's record names it."""
+
+    name: str
+    source: str
+    """Folder or s3:// URI."""
+    fingerprint: str
+
+
+def split_records(data: DataConfig, split: Split, dataset: FrameDataset) -> list[SplitRecord]:
+    """The folders behind a split's data set, one or several."""
+    if not isinstance(data, MergedData):
+        return [_split_record(data, split, dataset)]
+    assert isinstance(dataset, MergedDataset)
+    return [
+        _split_record(data.sets[name], split, member, prefix=f"{name}/")
+        for name, member in dataset.members.items()
+    ]
+
+
+def _split_record(
+    folder: NuScenesData | KittiData | NuScenesSet | KittiSet,
+    split: Split,
+    dataset: FrameDataset,
+    *,
+    prefix: str = "",
+) -> SplitRecord:
+    name = folder.train_split if split == "train" else folder.val_split
+    kind = folder.version if isinstance(folder, NuScenesFolder) else folder.kind
+    return SplitRecord(
+        name=f"{prefix}{kind}/{name}",
+        source=folder.root if is_s3(folder.root) else str(local_path(folder.root).resolve()),
+        fingerprint=dataset.fingerprint,
+    )

@@ -1,0 +1,106 @@
+"""Files of variants: what they make of a recipe, and what they may not say."""
+
+from pathlib import Path
+
+import pytest
+
+from mono3d.config.load import recipe_names
+from mono3d.errors import ConfigError
+from mono3d.search.variants import load_variants, plan_cells, study_names
+
+FILE = """
+metric: val/nuscenes_map
+mode: max
+baseline: plain
+variants:
+  plain: {set: {mining.kind: none}}
+  mined: {about: "Mining.", set: {mining.kind: gmm, mining.sharpness: 3}}
+  heavy: {set: {mining.kind: none}, times: {loss.depth: 2}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "study.yaml"
+    path.write_text(FILE)
+    return path
+
+
+def test_cells_are_all_variants_of_a_seed_then_of_the_next(file: Path) -> None:
+    cells = plan_cells("demo", ["loss.depth=1.5"], load_variants(str(file)), [3, 5])
+    assert [cell.label for cell in cells] == [
+        "plain-seed3", "mined-seed3", "heavy-seed3", "plain-seed5", "mined-seed5", "heavy-seed5",
+    ]  # fmt: skip
+    assert [cell.config.seed for cell in cells] == [3] * 3 + [5] * 3
+    assert [cell.config.loss.depth for cell in cells[:3]] == [1.5, 1.5, 3.0]
+    mined = cells[1].config.mining
+    assert (mined.kind, getattr(mined, "sharpness", None)) == ("gmm", 3)
+
+
+def test_variants_differ_in_nothing_else(file: Path) -> None:
+    plain, mined, heavy = plan_cells("demo", [], load_variants(str(file)), [0])
+    assert plain.config.model_copy(update={"mining": mined.config.mining}) == mined.config
+    assert plain.config.model_copy(update={"loss": heavy.config.loss}) == heavy.config
+
+
+def test_only_keeps_the_baseline(file: Path) -> None:
+    assert list(load_variants(str(file)).only(["heavy"]).variants) == ["plain", "heavy"]
+
+
+@pytest.mark.parametrize("names", [["plain"], ["mined", "nothing"]])
+def test_only_says_what_it_cannot_keep(file: Path, names: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"^--only "):
+        load_variants(str(file)).only(names)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("baseline: plain", "baseline: none", "baseline=none: is none of plain, mined, heavy"),
+        ("metric: val", "metrik: val", "metrik: Extra inputs are not permitted"),
+        ("mode: max", "mode: most", "mode: Input should be 'min' or 'max'"),
+        ("mined: {", "'a b': {", "variants.a b: a name is letters"),
+        ("variants:", "variants: [", "not valid YAML"),
+    ],
+)
+def test_a_wrong_file_is_named_with_the_key_and_the_rule(
+    file: Path, before: str, after: str, message: str
+) -> None:
+    file.write_text(FILE.replace(before, after))
+    with pytest.raises(ConfigError) as error:
+        load_variants(str(file))
+    assert str(error.value).startswith(str(file))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_names_the_shipped_ones() -> None:
+    with pytest.raises(ConfigError, match=r"nothing.yaml: neither a file nor .*mining"):
+        load_variants("nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("mining.sharpness: 3", "mining.sharpnes: 3", "variant mined: unknown key mining.sharpnes"),
+        ("mining.sharpness: 3", "mining.floor: 3", "variant mined: mining.floor=3"),
+        ("loss.depth: 2", "mining.kind: 2", "times.mining.kind: there is no number"),
+        ("loss.depth: 2", "loss.deep: 2", "times.loss.deep: there is no number"),
+    ],
+)
+def test_a_variant_that_does_not_fit_fails_before_the_first_run(
+    file: Path, before: str, after: str, message: str
+) -> None:
+    file.write_text(FILE.replace(before, after))
+    with pytest.raises(ConfigError, match=message):
+        plan_cells("demo", [], load_variants(str(file)), [0])
+
+
+@pytest.mark.parametrize("study", study_names())
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_every_shipped_study_fits_every_shipped_recipe(study: str, recipe: str) -> None:
+    spec = load_variants(study)
+    overrides = ["data.root=x"] if recipe != "demo" else []
+    cells = plan_cells(recipe, overrides, spec, [0])
+    assert len(cells) == len(spec.variants)
+    assert all(variant.about for variant in spec.variants.values())
