@@ -61,7 +61,7 @@ def demo(
         clock.enter("start")
         console.print("S3 and MLflow are up")
         os.environ.update(stack.environment())
-        summary = _train_and_report(config, directory, clock)
+        summary = _train_and_report(config, directory, clock, recipe=recipe)
     clock.enter("end")
     summary["seconds"] = clock.rounded()
     path = directory / "summary.json"
@@ -129,9 +129,11 @@ def _make_data(root: Path, console: Console) -> None:
     )
 
 
-def _train_and_report(config: "RunConfig", directory: Path, clock: StageClock) -> dict[str, Any]:
+def _train_and_report(
+    config: "RunConfig", directory: Path, clock: StageClock, *, recipe: str
+) -> dict[str, Any]:
     """Untrained network, training, trained network: all on the same held-out scenes."""
-    from mono3d.training.assembly import build_dataset
+    from mono3d.training.datasets import build_dataset
     from mono3d.training.progress_display import ProgressDisplay
     from mono3d.training.report import row_baseline_abs_rel
     from mono3d.training.tracked import train_tracked
@@ -146,7 +148,11 @@ def _train_and_report(config: "RunConfig", directory: Path, clock: StageClock) -
             row_baseline_abs_rel, train_set, held_out, len(config.data.class_names)
         )
         result, assessment = train_tracked(
-            config, name=name, sink=_TimedDisplay(display, clock), figures=directory / "figures"
+            config,
+            name=name,
+            sink=_TimedDisplay(display, clock),
+            figures=directory / "figures",
+            recipe=Path(recipe).stem,
         )
     trained = assessment.metrics
     untrained = {k.removeprefix("val/"): v for k, v in result.initial_metrics.items()}

@@ -50,10 +50,10 @@ def train(
     elif profile:
         _profile(config, run_name, steps=profile_steps, is_local=local)
     else:
-        _train(config, run_name, is_local=local)
+        _train(config, run_name, recipe=Path(recipe).stem, is_local=local)
 
 
-def _train(config: "RunConfig", run_name: str, *, is_local: bool) -> None:
+def _train(config: "RunConfig", run_name: str, *, recipe: str, is_local: bool) -> None:
     from mono3d.training.progress_display import ProgressDisplay  # torch takes a second
 
     with ProgressDisplay(epochs=config.train.epochs, metric=config.checkpoint.metric) as sink:
@@ -64,7 +64,7 @@ def _train(config: "RunConfig", run_name: str, *, is_local: bool) -> None:
         else:
             from mono3d.training.tracked import train_tracked
 
-            result, _ = train_tracked(config, name=run_name, sink=sink)
+            result, _ = train_tracked(config, name=run_name, sink=sink, recipe=recipe)
     typer.echo(f"run        {result.name}, {result.steps} steps")
     shown = (config.checkpoint.metric, "val/nuscenes_nds", "val/centers_depth_abs_rel")
     for metric in dict.fromkeys(shown):

@@ -1,5 +1,6 @@
 """A network as a folder that `mlflow.pytorch.load_model` reads, without pickle."""
 
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ from mono3d.tracking import mlflow_environment  # noqa: F401
 import mlflow.pytorch
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
+
+_one_saves = threading.Lock()
+"""What is patched and silenced meanwhile is the whole process's, not a thread's."""
 
 
 def save_model(
@@ -38,7 +42,7 @@ def save_model(
     Raises:
         Exception: Whatever torch.export raises for a network that it cannot trace.
     """
-    with warnings.catch_warnings():
+    with _one_saves, warnings.catch_warnings():
         # Tensors that are views of one storage are saved right on the CPU, where the network is.
         warnings.filterwarnings("ignore", message="No complete tensor found in the group")
         mlflow.pytorch.save_model(

@@ -26,6 +26,8 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
+from mono3d.tracking.metric_groups import CORE_METRICS
+from mono3d.tracking.mlflow_views import COMPARED_TAGS, runs_view
 from mono3d.tracking.redact import redact, redact_values
 from mono3d.tracking.tracker import RunIdentity
 
@@ -42,9 +44,12 @@ _PARAMS_PER_CALL = 100
 _PARAM_LENGTH = 6000
 _DIGEST_LENGTH = 36
 _REJECTION = "INVALID_PARAMETER_VALUE"
-# Without it the UI opens the experiment as one of language models.
-_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Other codes, BAD_REQUEST among them, are also used for troubles of the server's database."""
+_EXPERIMENT_TAGS = {
+    # Without it the UI opens the experiment as one of language models.
+    "mlflow.experimentKind": "custom_model_development",
+    **runs_view("mono3d", tags=COMPARED_TAGS, metrics=CORE_METRICS),
+}
 
 
 class RejectedError(Exception):

@@ -4,12 +4,14 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from shutil import copy2
 
 from torch import Tensor, nn
 
 from mono3d.errors import ConfigError
+from mono3d.tracking.metric_groups import grouped
 from mono3d.tracking.mlflow_delivery import MlflowDelivery
 from mono3d.tracking.mlflow_model import save_model
 from mono3d.tracking.mlflow_server import CHECKPOINT_TAG, MlflowServer
@@ -22,6 +24,7 @@ from mono3d.tracking.tracker import RunIdentity
 _logger = logging.getLogger(__name__)
 
 _FIRST_CONTACT_S = 5.0
+_DESCRIPTION_TAG = "mlflow.note.content"
 
 
 class MlflowTracker:
@@ -91,14 +94,22 @@ class MlflowTracker:
         return None if run is None else run.run_id
 
     def log_metrics(self, records: Sequence[MetricRecord]) -> None:
-        """Queue scalars; of each metric only steps later than the last one sent are sent."""
-        self._delivery.add(records)
+        """Queue scalars; of each metric only steps later than the last one sent are sent.
+
+        Those that are looked at first are sent under the names of `metric_groups` too, and before
+        the others, because MLflow lists them in that order.
+        """
+        self._delivery.add([_with_groups(record) for record in records])
         self._shipper.wake()
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Queue tags."""
         with self._post("tags", tags):
             pass
+
+    def describe(self, text: str) -> None:
+        """Queue the run's description (Markdown), in place of an earlier one."""
+        self.set_tags({_DESCRIPTION_TAG: text})
 
     def log_artifact(self, path: Path, folder: str) -> None:
         """Queue a copy of a file for upload under `folder`; the original may then go."""
@@ -172,3 +183,7 @@ class MlflowTracker:
             len(outbox.pending()),
             outbox.folder.parent,
         )
+
+
+def _with_groups(record: MetricRecord) -> MetricRecord:
+    return replace(record, metrics={**grouped(record.metrics), **record.metrics})

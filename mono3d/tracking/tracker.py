@@ -43,6 +43,10 @@ class Tracker(Protocol):
         """Queue tags."""
         ...
 
+    def describe(self, text: str) -> None:
+        """Queue the run's description (Markdown), in place of an earlier one."""
+        ...
+
     def log_json(self, facts: Mapping[str, object], folder: str, name: str) -> None:
         """Queue a JSON file `name` under `folder`, credentials hidden."""
         ...
@@ -100,6 +104,9 @@ class NullTracker:
         """Nothing."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Nothing."""
+
+    def describe(self, text: str) -> None:
         """Nothing."""
 
     def log_json(self, facts: Mapping[str, object], folder: str, name: str) -> None:

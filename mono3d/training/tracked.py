@@ -2,24 +2,28 @@
 
 import logging
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
-from mono3d.config.load import dump_yaml, fingerprint, flatten
+from mono3d.config.load import dump_yaml, flatten
 from mono3d.config.schema import RunConfig
 from mono3d.errors import ServiceAwayError
 from mono3d.storage.location import local_copy
 from mono3d.tracking.tracker import NullTracker, RunIdentity, Tracker
-from mono3d.training.assembly import SPLITS, build_dataset, split_records
 from mono3d.training.assess import Assessment, record_network
 from mono3d.training.checkpoint import copy_figures, read_metadata
 from mono3d.training.checkpoint_files import verified_copy
+from mono3d.training.datasets import SPLITS, build_dataset, split_records
 from mono3d.training.launch import launch, launch_profile
 from mono3d.training.progress import ProgressSink
-from mono3d.training.run_record import RunResult
+from mono3d.training.run_description import RunOutcome, RunPlace, describe, run_tags
+from mono3d.training.run_record import RunResult, run_location
 from mono3d.training.step_profile import PROFILE, PROFILE_FILES
 
 _logger = logging.getLogger(__name__)
@@ -27,22 +31,50 @@ _logger = logging.getLogger(__name__)
 RUNS_FOLDER = Path("runs")
 """Where a driver keeps what it has not shipped yet."""
 
+_one_opens = threading.Lock()
+"""Or a run that a dead process left could be reaped while a thread beside this one takes it up."""
+
 
 def train_tracked(
-    config: RunConfig, *, name: str, sink: ProgressSink, figures: Path | None = None
+    config: RunConfig,
+    *,
+    name: str,
+    sink: ProgressSink,
+    figures: Path | None = None,
+    recipe: str | None = None,
+    parent_run_id: str | None = None,
+    tags: Mapping[str, str] = MappingProxyType({}),
+    exports_network: bool = True,
 ) -> tuple[RunResult, Assessment]:
     """Train on Ray, then record the best checkpoint: its figures, its network, where it is.
+
+    Several threads of a process may do this at once, each with a name of its own, if the
+    process is already connected to Ray (`ray_session`).
 
     Args:
         config: The run.
         name: Of the run, on storage and in MLflow.
         sink: Who watches.
         figures: Folder for the pictures; None keeps them in MLflow only.
+        recipe: Name of what the config was made from; None if it was not made from a recipe.
+        parent_run_id: Of the MLflow run under which this one is listed, such as a study's.
+        tags: More tags for the run's record.
+        exports_network: Put the network on the record too; that takes many seconds.
 
     Raises:
         Mono3dError: As `launch` does; the run's record then says FAILED.
     """
-    with tracked_run(config, name, folder=RUNS_FOLDER / name) as tracker:
+    identity = RunIdentity(
+        name=name,
+        params=flatten(config),
+        tags={**run_tags(config, recipe), **tags},
+        parent_run_id=parent_run_id,
+    )
+    location = run_location(config, name)
+    with tracked_run(config, identity, folder=RUNS_FOLDER / name) as tracker:
+        splits = _record_data(config, tracker)
+        place = RunPlace(recipe=recipe, folder=location, splits=splits, run_id=tracker.run_id)
+        tracker.describe(describe(config, place))
         result = launch(config, name=name, tracker=tracker, sink=sink)
         best = result.best_checkpoint
         sink.say(f"exporting {best}")
@@ -50,10 +82,18 @@ def train_tracked(
             drawn = copy_figures(directory, figures or Path(scratch))
             for figure in drawn:
                 tracker.log_artifact(figure, "figures")
-            record_network(directory, config, tracker)
-            metrics = read_metadata(directory).metrics
+            if exports_network:
+                record_network(directory, config, tracker)
+            metadata = read_metadata(directory)
         tracker.log_checkpoint(best, {"run": name, "run_steps": result.steps})
-    scores = {name.removeprefix("val/"): value for name, value in metrics.items()}
+        outcome = RunOutcome(
+            checkpoint=best,
+            step=metadata.step,
+            metrics=metadata.metrics,
+            initial_metrics=result.initial_metrics,
+        )
+        tracker.describe(describe(config, replace(place, run_id=tracker.run_id), outcome))
+    scores = {name.removeprefix("val/"): value for name, value in metadata.metrics.items()}
     return result, Assessment(metrics=scores, figures=drawn)
 
 
@@ -75,7 +115,9 @@ def profile_tracked(config: RunConfig, *, name: str, steps: int, sink: ProgressS
         Mono3dError: As `launch_profile` does; the record then says FAILED.
     """
     record = f"{name}-{PROFILE}-{time.strftime('%Y%m%d-%H%M%S')}"
-    with tracked_run(config, record, folder=RUNS_FOLDER / name / PROFILE / record) as tracker:
+    identity = RunIdentity(name=record, params=flatten(config), tags=run_tags(config))
+    with tracked_run(config, identity, folder=RUNS_FOLDER / name / PROFILE / record) as tracker:
+        _record_data(config, tracker)
         location = launch_profile(config, name=name, steps=steps, sink=sink)
         with local_copy(location) as folder:
             for file in PROFILE_FILES:
@@ -84,13 +126,13 @@ def profile_tracked(config: RunConfig, *, name: str, steps: int, sink: ProgressS
 
 
 @contextmanager
-def tracked_run(config: RunConfig, name: str, *, folder: Path) -> Iterator[Tracker]:
+def tracked_run(config: RunConfig, identity: RunIdentity, *, folder: Path) -> Iterator[Tracker]:
     """The run's record, closed as FINISHED, FAILED or KILLED; what is not sent waits in a folder.
 
     Raises:
         ServiceError: MLFLOW_TRACKING_URI is set to something that is not an MLflow server.
     """
-    tracker = start_tracker(config, name, folder)
+    tracker = start_tracker(config, identity, folder)
     try:
         yield tracker
     except KeyboardInterrupt:
@@ -102,7 +144,7 @@ def tracked_run(config: RunConfig, name: str, *, folder: Path) -> Iterator[Track
     tracker.close("FINISHED")
 
 
-def start_tracker(config: RunConfig, name: str, folder: Path) -> Tracker:
+def start_tracker(config: RunConfig, identity: RunIdentity, folder: Path) -> Tracker:
     """The run's record in MLflow if MLFLOW_TRACKING_URI is set, else none.
 
     A server that does not answer stops nothing: what is due waits in `folder`.
@@ -117,26 +159,35 @@ def start_tracker(config: RunConfig, name: str, folder: Path) -> Tracker:
     from mono3d.tracking.mlflow_tracker import MlflowTracker
     from mono3d.tracking.provenance import is_process_alive
 
-    try:
-        reap(tracking_uri, config.tracking.experiment, is_process_alive)
-    except ServiceAwayError as error:
-        _logger.warning("%s; metrics and files wait in %s", error, folder)
-    identity = RunIdentity(
-        name=name, params=flatten(config), tags={"mono3d.fingerprint": fingerprint(config)}
-    )
-    tracker = MlflowTracker.start(
-        identity,
-        experiment=config.tracking.experiment,
-        tracking_uri=tracking_uri,
-        spool=folder / "mlflow.jsonl",
-    )
+    with _one_opens:
+        try:
+            reap(tracking_uri, config.tracking.experiment, is_process_alive)
+        except ServiceAwayError as error:
+            _logger.warning("%s; metrics and files wait in %s", error, folder)
+        tracker = MlflowTracker.start(
+            identity,
+            experiment=config.tracking.experiment,
+            tracking_uri=tracking_uri,
+            spool=folder / "mlflow.jsonl",
+        )
     tracker.log_json({"yaml": dump_yaml(config)}, "config", "recipe.json")
+    return tracker
+
+
+def _record_data(config: RunConfig, tracker: Tracker) -> dict[str, str]:
+    """Put the data sets on the record, if there is one; name and size by what they are for."""
+    if isinstance(tracker, NullTracker):
+        return {}
+    named: dict[str, str] = {}
     for context in SPLITS:
-        for record in split_records(config.data, context, build_dataset(config, context)):
+        dataset = build_dataset(config, context)
+        records = split_records(config.data, context, dataset)
+        for record in records:
             tracker.log_dataset(
                 name=record.name,
                 digest=record.fingerprint[:16],
                 source=record.source,
                 context=context,
             )
-    return tracker
+        named[context] = f"{' + '.join(record.name for record in records)}: {len(dataset)} frames"
+    return named

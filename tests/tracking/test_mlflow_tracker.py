@@ -118,6 +118,41 @@ def test_run_is_recorded_and_ended(
     assert config == {"optim.lr": "3e-4", "data.classes": "x" * 7000}
 
 
+def test_what_is_looked_at_first_is_sent_under_its_second_name_too(
+    start: Start, client: MlflowClient, name: str
+) -> None:
+    tracker = start()
+    tracker.log_metrics(
+        [record(0, **{"val/nuscenes_map": 0.25, "val/centers_depth_abs_rel_0_10m": 0.5})]
+    )
+    tracker.close("FINISHED")
+    assert (
+        only_run(client, name).data.metrics.items()
+        >= {
+            "val/nuscenes_map": 0.25,
+            "core/mAP": 0.25,
+            "depth_by_range/00_10m": 0.5,
+        }.items()
+    )
+
+
+def test_a_later_description_replaces_the_earlier_one(
+    start: Start, client: MlflowClient, name: str
+) -> None:
+    tracker = start()
+    tracker.describe("what it is")
+    tracker.describe("what it is and **how good**")
+    tracker.close("FINISHED")
+    note = only_run(client, name).data.tags["mlflow.note.content"]
+    assert note == "what it is and **how good**"
+
+
+def test_a_new_experiment_has_our_view(start: Start, client: MlflowClient) -> None:
+    start().close("FINISHED")
+    tags = client.get_experiment_by_name(EXPERIMENT).tags
+    assert "mlflow.sharedViewState.mono3d" in tags
+
+
 @pytest.mark.slow
 def test_killed_server_costs_no_metric_and_no_duplicate(
     start: Start,
