@@ -55,6 +55,10 @@ def study(
     parallel: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time. Default: what fits the cluster.")
     ] = None,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Only write the report of the results that are there."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check every run's settings, list them, and stop.")
     ] = False,
@@ -66,7 +70,7 @@ def study(
     only where the interval leaves zero out.
     """
     from mono3d.search.study_record import StudyRecord
-    from mono3d.search.study_runs import Study, study_locally
+    from mono3d.search.study_runs import Study, report_known, study_locally
     from mono3d.search.variants import load_variants, plan_cells
 
     spec = load_variants(variants)
@@ -85,14 +89,12 @@ def study(
         command=shlex.join(["mono3d", *sys.argv[1:]]),
     )
     record = StudyRecord(json or planned.folder / "results.json")
-    record.describe(
-        study=planned.name,
-        recipe=recipe,
-        overrides=overrides or [],
-        variants=spec.model_dump(mode="json"),
-    )
-    with _Display(len(cells), spec.metric) as display:
-        if local:
+    if local and parallel is not None:
+        raise ConfigError(f"--parallel {parallel}: with --local one run follows the other")
+    with record.locked(), _Display(len(cells), spec.metric) as display:
+        if report:
+            outcome = report_known(planned, record)
+        elif local:
             outcome = study_locally(planned, record, display)
         else:
             from mono3d.search.study_on_ray import study_on_ray
@@ -128,11 +130,11 @@ def _show(spec: "StudySpec", outcome: "Outcome", results: Path) -> None:
     for reason in outcome.weaknesses:
         console.print(f"does not count: {reason}", style="bold", highlight=False)
     typer.echo(f"difference to {spec.baseline}, {in_words(spec.metric)} ({spec.metric}):")
-    for rows in outcome.differences.values():
-        typer.echo(f"  {sentence(rows[0], is_weak=bool(outcome.weaknesses))}")
-        for row in rows[1:]:
-            if row.verdict != "open":
-                typer.echo(f"      also {sentence(row).removeprefix(f'{row.variant}: ')}")
+    for row in (row for rows in outcome.differences.values() for row in rows):
+        if row.is_declared:
+            typer.echo(f"  {sentence(row, is_weak=bool(outcome.weaknesses))}")
+        elif row.verdict != "open":
+            typer.echo(f"      also {sentence(row)}")
     typer.echo(f"report   {outcome.report}")
     for path in outcome.figures:
         typer.echo(f"picture  {path}")

@@ -6,17 +6,17 @@ are corrected by Holm's method (Scandinavian Journal of Statistics, 1979) within
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Literal, TypedDict
 
 from scipy.stats import t as student_t
 
 Verdict = Literal["gain", "loss", "open"]
 LEVEL = 0.95
-_LESS_IS_BETTER = ("abs_rel", "sq_rel", "rmse", "silog", "_ate", "_ase", "_aoe", "_ave", "_aae",
-                   "mate", "mase", "maoe", "mave", "maae")  # fmt: skip
+_ROUNDING = 1e-9
+"""Spread below this share of the mean is that of floating point."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,14 @@ class Difference:
     half_width: float | None
     """Of the interval about the mean; None with a single seed."""
     p: float | None
-    """Two-sided, of no difference; None with a single seed."""
-    corrected_p: float | None
+    """Two-sided, of no difference; None with a single seed, and where all seeds differ by the same:
+    metrics that move in steps do so by chance."""
+    is_declared: bool
+    """Whether its interval alone decides."""
+    less_is_better: bool
+    corrected_p: float | None = None
     """By Holm; of the declared metric p itself."""
-    verdict: Verdict
+    verdict: Verdict = "open"
     """`open`, unless the interval, or the corrected p, leaves zero out."""
 
     @property
@@ -54,43 +58,53 @@ class Difference:
         return self.mean + (math.inf if self.half_width is None else self.half_width)
 
 
-def less_is_better(metric: str) -> bool:
-    """Whether a metric is an error."""
-    name = metric.rpartition("/")[2]
-    return any(part in name for part in _LESS_IS_BETTER)
-
-
 def compare(
     variant: str,
     values: Mapping[int, Mapping[str, float]],
     baseline: Mapping[int, Mapping[str, float]],
     *,
     declared: str,
-    less_declared: bool,
+    less_is_better: Callable[[str], bool],
 ) -> list[Difference]:
-    """Differences of a variant in all metrics that both have, the declared one first.
+    """Differences of a variant, each metric over the seeds in which both sides have it.
 
     Args:
         variant: Its name.
         values: Seed → metrics of the variant.
         baseline: The same of the baseline.
         declared: Metric that is judged by its own interval.
-        less_declared: Whether less of that is better.
+        less_is_better: Says so of a metric.
+
+    Returns:
+        The declared metric's first, if there is one, then the others in the order of their runs.
     """
     seeds = sorted(values.keys() & baseline.keys())
-    if not seeds:
-        return []
-    found = [
-        _difference(variant, metric, seeds, values, baseline)
-        for metric in values[seeds[0]]
-        if all(metric in side[seed] for side in (values, baseline) for seed in seeds)
-    ]
-    first = [_judged(d, d.p, less_declared) for d in found if d.metric == declared]
-    others = [d for d in found if d.metric != declared]
-    corrected = holm([d.p for d in others])
-    return first + [
-        _judged(d, p, less_is_better(d.metric)) for d, p in zip(others, corrected, strict=True)
-    ]
+    metrics = dict.fromkeys([declared, *(name for seed in seeds for name in values[seed])])
+    found = []
+    for metric in metrics:
+        common = [seed for seed in seeds if metric in values[seed] and metric in baseline[seed]]
+        if common:
+            before = [baseline[seed][metric] for seed in common]
+            after = [values[seed][metric] for seed in common]
+            found.append(
+                Difference(
+                    variant=variant,
+                    metric=metric,
+                    seeds=common,
+                    baseline=fmean(before),
+                    value=fmean(after),
+                    is_declared=metric == declared,
+                    less_is_better=less_is_better(metric),
+                    **_paired([b - a for a, b in zip(before, after, strict=True)]),
+                )
+            )
+    corrected = iter(holm([row.p for row in found if not row.is_declared]))
+    return [_judged(row, row.p if row.is_declared else next(corrected)) for row in found]
+
+
+def declared_of(rows: Iterable[Difference]) -> Difference | None:
+    """The declared metric's among a variant's differences."""
+    return next((row for row in rows if row.is_declared), None)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -104,45 +118,28 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def _difference(
-    variant: str,
-    metric: str,
-    seeds: Sequence[int],
-    values: Mapping[int, Mapping[str, float]],
-    baseline: Mapping[int, Mapping[str, float]],
-) -> Difference:
-    before = [baseline[seed][metric] for seed in seeds]
-    after = [values[seed][metric] for seed in seeds]
-    differences = [b - a for a, b in zip(before, after, strict=True)]
-    mean = fmean(differences)
+class _Paired(TypedDict):
+    """What follows from the differences alone; see `Difference`."""
+
+    differences: list[float]
+    mean: float
+    half_width: float | None
+    p: float | None
+
+
+def _paired(differences: list[float]) -> _Paired:
+    mean, count = fmean(differences), len(differences)
     half_width = p = None
-    if len(seeds) > 1:
-        error, freedom = stdev(differences) / math.sqrt(len(seeds)), len(seeds) - 1
-        half_width = float(student_t.ppf((1 + LEVEL) / 2, freedom)) * error
-        p = _two_sided(mean, error, freedom)
-    return Difference(
-        variant=variant,
-        metric=metric,
-        seeds=seeds,
-        baseline=fmean(before),
-        value=fmean(after),
-        differences=differences,
-        mean=mean,
-        half_width=half_width,
-        p=p,
-        corrected_p=None,
-        verdict="open",
-    )
+    if count > 1:
+        error = stdev(differences) / math.sqrt(count)
+        half_width = float(student_t.ppf((1 + LEVEL) / 2, count - 1)) * error
+        if error > _ROUNDING * abs(mean):
+            p = 2 * float(student_t.sf(abs(mean) / error, count - 1))
+    return _Paired(differences=differences, mean=mean, half_width=half_width, p=p)
 
 
-def _two_sided(mean: float, error: float, freedom: int) -> float:
-    if error == 0.0:  # equal in every seed, or always differing by the same
-        return 1.0 if mean == 0.0 else 0.0
-    return 2 * float(student_t.sf(abs(mean) / error, freedom))
-
-
-def _judged(difference: Difference, p: float | None, less: bool) -> Difference:
+def _judged(row: Difference, p: float | None) -> Difference:
     verdict: Verdict = "open"
-    if p is not None and p < 1 - LEVEL and difference.mean != 0:
-        verdict = "gain" if (difference.mean < 0) == less else "loss"
-    return replace(difference, corrected_p=p, verdict=verdict)
+    if p is not None and p < 1 - LEVEL:
+        verdict = "gain" if (row.mean < 0) == row.less_is_better else "loss"
+    return replace(row, corrected_p=p, verdict=verdict)

@@ -5,21 +5,25 @@ checkpoint, finished it is not repeated. On Ray every run is a trainer of its ow
 scheduler finds it a place; runs of one study are started by as many threads as fit the cluster.
 """
 
+import difflib
+import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Protocol, runtime_checkable
 
-from mono3d.errors import Mono3dError
+from mono3d.errors import ConfigError, Mono3dError
 from mono3d.search.paired import Difference, compare
-from mono3d.search.study_metrics import compared
-from mono3d.search.study_record import CellResult, StudyRecord, cell_fingerprint
+from mono3d.search.study_metrics import compared, less_is_better
+from mono3d.search.study_record import CellResult, Identity, StudyRecord
 from mono3d.search.variants import Cell, StudySpec
 from mono3d.training.datasets import SPLITS, build_dataset
 from mono3d.training.progress import Progress, ProgressSink
 from mono3d.training.run_record import RunResult
+
+_logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.3
 _PATIENCE_S = 10
@@ -43,120 +47,181 @@ class StudyDisplay(Protocol):
         ...
 
 
-RunCell = Callable[[Cell, ProgressSink], RunResult]
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A run of a study with all that decides its result."""
+
+    cell: Cell
+    identity: Identity
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Variant and seed."""
+        return self.cell.variant, self.cell.seed
+
+
+RunCell = Callable[[Planned, ProgressSink], RunResult]
 """Trains one run to its end."""
 
 
+def identify(cells: Sequence[Cell]) -> list[Planned]:
+    """Find out on which data each run works; data that several have in common are opened once.
+
+    Raises:
+        Mono3dError: Data cannot be read.
+    """
+    opened: dict[str, dict[str, str]] = {}
+    planned = []
+    for cell in cells:
+        config = cell.config
+        asked = config.model_dump_json(include={"data", "input", "evaluation"})
+        key = f"{asked} {config.model.has_depth_map}"
+        if key not in opened:
+            opened[key] = {split: build_dataset(config, split).fingerprint for split in SPLITS}
+        planned.append(Planned(cell=cell, identity=Identity(config=config, data=opened[key])))
+    return planned
+
+
 def run_cells(
-    cells: Sequence[Cell],
+    planned: Sequence[Planned],
+    spec: StudySpec,
     record: StudyRecord,
     run: RunCell,
     *,
     parallel: int,
     display: StudyDisplay,
-    fingerprint_of: Callable[[Cell], str],
 ) -> list[CellResult]:
     """Run what is not known yet, `parallel` runs at a time, and write down each result at once.
 
     A run that fails is recorded with its reason, and the others go on.
 
     Args:
-        cells: In the order in which they are started.
+        planned: In the order in which they are started.
+        spec: Says which metrics must be there.
         record: Where results are.
         run: Trains one; called from several threads.
         parallel: Runs at a time, at least 1.
         display: Who watches.
-        fingerprint_of: See `Fingerprints`.
 
     Returns:
-        A result of every cell, in their order.
+        A result of every run, in their order.
 
     Raises:
-        DataError: Data cannot be read, or results cannot be written.
+        ConfigError: The declared metric is not measured by these runs.
+        DataError: Results cannot be written.
     """
-    wanted: SimpleQueue[tuple[Cell, str]] = SimpleQueue()
-    for cell in cells:
-        fingerprint = fingerprint_of(cell)
-        known = record.find(cell.variant, cell.seed, fingerprint)
+    results: dict[tuple[str, int], CellResult] = {}
+    wanted: SimpleQueue[Planned] = SimpleQueue()
+    for plan in planned:
+        known = record.find(*plan.key, plan.identity.config, plan.identity.data)
         if known is None:
-            wanted.put((cell, fingerprint))
+            wanted.put(plan)
         else:
-            display.done(cell, known, is_new=False)
-
+            results[plan.key] = known
+            display.done(plan.cell, known, is_new=False)
     stop = threading.Event()
 
     def work() -> None:
         while not stop.is_set():
             try:
-                cell, fingerprint = wanted.get_nowait()
+                plan = wanted.get_nowait()
             except Empty:
                 return
-            result = _run_one(cell, fingerprint, run, _CellSink(cell, display, stop))
+            result = _run_one(plan, spec, run, _CellSink(plan.cell, display, stop))
             if stop.is_set() and result.error is not None:
-                return
-            record.add(result)
-            display.done(cell, result, is_new=True)
+                return  # given up, not failed
+            record.add(result, plan.identity)
+            results[plan.key] = result
+            display.done(plan.cell, result, is_new=True)
+            _check_declared(spec, result)
 
     _in_threads(work, parallel, stop)
-    return record.results([(cell.variant, cell.seed) for cell in cells])
+    return [results[plan.key] for plan in planned]
+
+
+def known_results(cells: Sequence[Cell], record: StudyRecord) -> list[CellResult]:
+    """The results that are there of these runs, on whatever data they were found."""
+    found = (record.find(cell.variant, cell.seed, cell.config, None) for cell in cells)
+    return [result for result in found if result is not None]
 
 
 def differences(spec: StudySpec, results: Sequence[CellResult]) -> dict[str, list[Difference]]:
-    """Variant → its differences to the baseline, seed by seed; those without results left out."""
-    by_variant: dict[str, dict[int, dict[str, float]]] = {name: {} for name in spec.variants}
+    """Variant → its differences to the baseline, seed by seed; those without results left out.
+
+    Nothing is judged where the baseline does not work, see `weaknesses`.
+    """
+    by_variant: dict[str, dict[int, Mapping[str, float]]] = {name: {} for name in spec.variants}
     for result in results:
         if result.error is None and result.variant in by_variant:
-            by_variant[result.variant][result.seed] = dict(result.metrics)
+            by_variant[result.variant][result.seed] = result.metrics
+    is_weak = bool(weaknesses(spec, results))
     found = {
         name: compare(
             name,
             values,
             by_variant[spec.baseline],
             declared=spec.metric,
-            less_declared=spec.mode == "min",
+            less_is_better=lambda metric: (
+                spec.mode == "min" if metric == spec.metric else less_is_better(metric)
+            ),
         )
         for name, values in by_variant.items()
         if name != spec.baseline
     }
-    return {name: compared_ones for name, compared_ones in found.items() if compared_ones}
+    return {
+        name: [replace(row, verdict="open") if is_weak else row for row in rows]
+        for name, rows in found.items()
+        if rows
+    }
 
 
 def weaknesses(spec: StudySpec, results: Sequence[CellResult]) -> list[str]:
     """What the baseline should have reached and has not; then the study proves nothing."""
-    found = []
-    ours = [r for r in results if r.variant == spec.baseline and r.error is None]
+    ours = [r.metrics for r in results if r.variant == spec.baseline and r.error is None]
+    found, is_measured = [], False
     for metric, least in spec.least.items():
-        values = [result.metrics[metric] for result in ours if metric in result.metrics]
+        values = [metrics[metric] for metrics in ours if metric in metrics]
+        is_measured |= bool(values)
         if values and (mean := sum(values) / len(values)) < least:
             found.append(f"{spec.baseline} reaches {metric} {mean:.3f}, not {least:g}")
+    if ours and spec.least and not is_measured:
+        found.append(f"{spec.baseline} was not measured by {' or '.join(spec.least)}")
     return found
 
 
-def _run_one(cell: Cell, fingerprint: str, run: RunCell, sink: ProgressSink) -> CellResult:
+def _run_one(plan: Planned, spec: StudySpec, run: RunCell, sink: ProgressSink) -> CellResult:
     began = time.monotonic()
+    result = CellResult(
+        variant=plan.cell.variant, seed=plan.cell.seed, identity=plan.identity.digest
+    )
     try:
-        result = run(cell, sink)
+        found = run(plan, sink)
+    except Mono3dError as error:
+        return replace(result, error=str(error))
     except (Exception, KeyboardInterrupt) as error:
-        reason = (
-            str(error) if isinstance(error, Mono3dError) else f"{type(error).__name__}: {error}"
-        )
-        return CellResult(
-            variant=cell.variant, seed=cell.seed, fingerprint=fingerprint, error=reason
-        )
-    return CellResult(
-        variant=cell.variant,
-        seed=cell.seed,
-        fingerprint=fingerprint,
-        metrics=compared(result.metrics),
-        steps=result.steps,
+        if isinstance(error, Exception):
+            _logger.warning("%s failed", plan.cell.label, exc_info=True)
+        return replace(result, error=f"{type(error).__name__}: {error}")
+    return replace(
+        result,
+        metrics=compared(found.metrics, also=[spec.metric, *spec.least]),
+        steps=found.steps,
         seconds=round(time.monotonic() - began, 1),
-        checkpoint=result.best_checkpoint,
-        run_id=result.run_id,
+        checkpoint=found.last_checkpoint,
+        run_id=found.run_id,
     )
 
 
+def _check_declared(spec: StudySpec, result: CellResult) -> None:
+    """After a first run rather than after all."""
+    if result.error is None and spec.metric not in result.metrics:
+        near = difflib.get_close_matches(spec.metric, result.metrics, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"metric={spec.metric}: is not measured by these runs{hint}")
+
+
 class _Worker(threading.Thread):
-    """A thread whose error is not lost."""
+    """A thread whose error is not lost, and for which no interpreter waits at its end."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         super().__init__(daemon=True)
@@ -208,26 +273,3 @@ class _CellSink:
     def _go_on(self) -> None:
         if self.stop.is_set():
             raise KeyboardInterrupt
-
-
-class Fingerprints:
-    """Of cells; data sets that several have in common are opened once."""
-
-    def __init__(self) -> None:
-        """None known yet."""
-        self._of_data: dict[str, dict[str, str]] = {}
-
-    def __call__(self, cell: Cell) -> str:
-        """What decides a run's result, data included; see `cell_fingerprint`.
-
-        Raises:
-            Mono3dError: The data cannot be read.
-        """
-        config = cell.config
-        asked = config.model_dump_json(include={"data", "input", "evaluation"})
-        key = f"{asked} {config.model.has_depth_map}"
-        if key not in self._of_data:
-            self._of_data[key] = {
-                split: build_dataset(config, split).fingerprint for split in SPLITS
-            }
-        return cell_fingerprint(config, self._of_data[key])

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mono3d.search.paired import Difference, less_is_better
+from mono3d.search.paired import Difference
 from mono3d.search.study_metrics import in_words
 
 _COLORS = {"gain": "#117733", "loss": "#882255", "open": "#777777"}
@@ -58,7 +58,8 @@ def _panel(panel: Axes, found: Mapping[str, Sequence[Difference]], metric: str) 
         panel.errorbar(
             difference.mean, row, xerr=difference.half_width or 0, fmt="o", color=color, capsize=3
         )
-    better = "←" if less_is_better(metric) else "→"
+    drawn = [row for rows in found.values() for row in rows if row.metric == metric]
+    better = "←" if drawn[0].less_is_better else "→"
     panel.set_title(f"{in_words(metric)}   {better} better", fontsize=9)
     panel.set_yticks(range(len(names)), names)
     panel.set_ylim(len(names) - 0.5, -0.5)

@@ -7,13 +7,14 @@ Ray's scheduler places their workers, and each run resumes by its name as any ot
 from collections.abc import Sequence
 
 from mono3d.config.schema import ClusterConfig
-from mono3d.search.study import Fingerprints, StudyDisplay, run_cells
+from mono3d.search.study import Planned, StudyDisplay, run_cells
 from mono3d.search.study_record import StudyRecord
-from mono3d.search.study_runs import Outcome, Study, conclude
+from mono3d.search.study_runs import Outcome, Study, conclude, prepare
 from mono3d.search.variants import Cell
 from mono3d.tracking.tracker import RunIdentity
 from mono3d.training.progress import ProgressSink
 from mono3d.training.ray_session import places, ray_session
+from mono3d.training.run_description import run_tags
 from mono3d.training.run_record import RunResult
 from mono3d.training.tracked import tracked_run, train_tracked
 
@@ -32,16 +33,19 @@ def study_on_ray(
     Raises:
         Mono3dError: Data cannot be read, results cannot be written, Ray cannot be used.
     """
+    planned = prepare(study, record)
     cluster = _largest(study.cells)
     with (
         tracked_run(study.cells[0].config, _identity(study), folder=study.folder) as tracker,
         ray_session(cluster, has_dashboard=False),
     ):
+        tracker.describe(study.note)
 
-        def run(cell: Cell, sink: ProgressSink) -> RunResult:
+        def run(plan: Planned, sink: ProgressSink) -> RunResult:
+            cell = plan.cell
             result, _ = train_tracked(
                 cell.config,
-                name=study.run_name(cell),
+                name=study.run_name(plan),
                 sink=sink,
                 recipe=study.recipe,
                 parent_run_id=tracker.run_id,
@@ -51,14 +55,7 @@ def study_on_ray(
             return result
 
         room = places(cluster) if parallel is None else parallel
-        results = run_cells(
-            study.cells,
-            record,
-            run,
-            parallel=room,
-            display=display,
-            fingerprint_of=Fingerprints(),
-        )
+        results = run_cells(planned, study.spec, record, run, parallel=room, display=display)
         return conclude(study, record, results, tracker)
 
 
@@ -71,21 +68,23 @@ def _largest(cells: Sequence[Cell]) -> ClusterConfig:
 
 
 def _identity(study: Study) -> RunIdentity:
-    """Of the study's own record, above those of its runs."""
+    """Of the study's own record, above those of its runs.
+
+    What may grow with a later call is a tag: MLflow never changes a param.
+    """
     spec = study.spec
+    seeds = sorted({cell.seed for cell in study.cells})
+    first, *others = [run_tags(cell.config, study.recipe) for cell in study.cells]
+    shared = {k: v for k, v in first.items() if all(tags.get(k) == v for tags in others)}
     return RunIdentity(
-        name=study.name,
-        params={
-            "study.recipe": study.recipe,
-            "study.overrides": " ".join(study.overrides),
-            "study.variants": ", ".join(spec.variants),
-            "study.seeds": ", ".join(str(seed) for seed in sorted({c.seed for c in study.cells})),
-            "study.metric": f"{spec.metric} ({spec.mode})",
-            "study.baseline": spec.baseline,
-        },
+        # Not the study's name alone, which a run of its own may have.
+        name=f"{study.name} (study)",
+        params={"study.metric": f"{spec.metric} ({spec.mode})", "study.baseline": spec.baseline},
         tags={
+            **shared,
             "study": study.name,
-            "recipe": study.recipe,
-            "mlflow.note.content": f"{spec.about}\n\n```\n{study.command}\n```",
+            "study.variants": ", ".join(spec.variants),
+            "study.seeds": ", ".join(map(str, seeds)),
+            "study.overrides": " ".join(study.overrides),
         },
     )

@@ -1,29 +1,60 @@
 """What is known of a study's runs, in one JSON file that is rewritten whole after each of them.
 
 The file says with what config and on what data a result was found, so that it may be committed, and
-a later study, on another machine too, need not repeat what is in it.
+a later study, on another machine too, need not repeat what is in it. A result is never replaced by
+that of another config or other data, nor by a failure.
 """
 
+import fcntl
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from mono3d.config.load import flatten
+from mono3d.config.load import flatten, parse
 from mono3d.config.schema import RunConfig
-from mono3d.errors import ConfigError, DataError
+from mono3d.errors import ConfigError, DataError, Mono3dError
 
 # What decides where and how a run works, or what is kept of it, never what it computes; the data
-# are known by their own fingerprint.
+# are known by their own fingerprints, and the seed stands beside the config.
 _IGNORED = (
-    "cluster.cpus_per_worker", "cluster.max_failures", "cluster.storage", "checkpoint.",
-    "data.root", "data.blob_root", "evaluation.batch_size", "input.cache_gib",
-    "input.loader_processes", "tracking.",
+    "checkpoint.", "cluster.cpus_per_worker", "cluster.gpus_per_worker", "cluster.max_failures",
+    "cluster.storage", "evaluation.batch_size", "input.cache_gib", "input.loader_processes",
+    "seed", "tracking.", "train.threads_per_worker",
 )  # fmt: skip
+_PLACES = ("root", "blob_root")
+"""Of data, in whatever section."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What decides a run's result, its seed aside."""
+
+    config: RunConfig
+    data: Mapping[str, str]
+    """Fingerprint of each split."""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The keys of the config that decide."""
+        return {
+            key: value
+            for key, value in flatten(self.config).items()
+            if not key.startswith(_IGNORED)
+            and not (key.startswith("data.") and key.endswith(_PLACES))
+        }
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits."""
+        text = json.dumps([self.settings, dict(self.data)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,29 +63,19 @@ class CellResult:
 
     variant: str
     seed: int
-    fingerprint: str
-    """See `cell_fingerprint`."""
+    identity: str
+    """Digest under which its config and data are in the file."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Of the last evaluation; those that the study compares."""
     steps: int = 0
     seconds: float = 0.0
+    """Of the call that finished it; a run that was resumed took longer."""
     checkpoint: str | None = None
+    """The last one, which the metrics are of."""
     run_id: str | None = None
     """In MLflow."""
     error: str | None = None
     """Why there is no result; such a run is tried again."""
-
-
-def cell_fingerprint(config: RunConfig, data: Mapping[str, str]) -> str:
-    """Sixteen hex digits that runs share which compute the same on the same data.
-
-    Args:
-        config: Of the run.
-        data: Fingerprint of each split.
-    """
-    decides = {k: v for k, v in flatten(config).items() if not k.startswith(_IGNORED)}
-    text = json.dumps([decides, dict(data)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class StudyRecord:
@@ -69,53 +90,99 @@ class StudyRecord:
         self.path = path
         self._lock = Lock()
         self._facts: dict[str, Any] = {}
-        self._cells: dict[tuple[str, int], CellResult] = {}
+        self._identities: dict[str, dict[str, Any]] = {}
+        self._cells: dict[tuple[str, int, str], CellResult] = {}
         if not path.exists():
             return
         try:
-            for cell in json.loads(path.read_text())["cells"]:
+            content = json.loads(path.read_text())
+            for cell in content.pop("cells"):
                 result = CellResult(**cell)
-                self._cells[result.variant, result.seed] = result
-        except (OSError, ValueError, KeyError, TypeError) as error:
+                self._cells[_key(result)] = result
+            self._identities = dict(content.pop("identities"))
+            self._facts = content
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{path}: is not a study's results ({type(error).__name__}: {error}); give another "
                 "file, or remove it"
             ) from error
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """For this process alone, until it ends: two that write would lose each other's results.
+
+        Raises:
+            ConfigError: Another process works on the file.
+        """
+        name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
+        with (Path(tempfile.gettempdir()) / f"mono3d-study-{name}.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ConfigError(f"{self.path}: another study is writing to it") from None
+            yield
+
     def describe(self, **facts: Any) -> None:
-        """Set facts about the study, and write; results are kept.
+        """Set facts about the study, and write; mappings are merged with those that are there.
 
         Raises:
             DataError: The file cannot be written.
         """
         with self._lock:
-            self._facts |= facts
+            for name, value in facts.items():
+                known = self._facts.get(name)
+                is_both = isinstance(known, dict) and isinstance(value, Mapping)
+                self._facts[name] = dict(known or {}, **value) if is_both else value
             self._write()
 
-    def add(self, result: CellResult) -> None:
+    def add(self, result: CellResult, identity: Identity) -> None:
         """Add a result, or replace an older one of the same run, and write.
 
         Raises:
             DataError: The file cannot be written.
         """
         with self._lock:
-            self._cells[result.variant, result.seed] = result
+            self._cells[_key(result)] = result
+            tree = identity.config.model_dump(mode="json", exclude={"seed"})
+            self._identities[result.identity] = {"config": tree, "data": dict(identity.data)}
             self._write()
 
-    def find(self, variant: str, seed: int, fingerprint: str) -> CellResult | None:
-        """A result that still holds: of the same config on the same data."""
-        found = self._cells.get((variant, seed))
-        is_it = found is not None and found.error is None and found.fingerprint == fingerprint
-        return found if is_it else None
+    def find(
+        self, variant: str, seed: int, config: RunConfig, data: Mapping[str, str] | None
+    ) -> CellResult | None:
+        """A result that still holds: of the same config, as the schema now reads it, and data.
 
-    def results(self, wanted: Sequence[tuple[str, int]]) -> list[CellResult]:
-        """The results of some runs, failed ones included, in their order."""
-        return [self._cells[key] for key in wanted if key in self._cells]
+        Args:
+            variant: Of the run.
+            seed: Of the run.
+            config: Of the run.
+            data: Fingerprint of each split; None trusts the file.
+        """
+        for result in self._cells.values():
+            if (result.variant, result.seed) == (variant, seed) and result.error is None:
+                known = self._identity(result.identity)
+                if known is None or (data is not None and dict(data) != dict(known.data)):
+                    continue
+                if known.settings == Identity(config=config, data={}).settings:
+                    return result
+        return None
+
+    def _identity(self, digest: str) -> Identity | None:
+        """None where today's schema no longer knows what a run of then was."""
+        stored = self._identities.get(digest)
+        if stored is None:
+            return None
+        try:
+            return Identity(
+                config=parse(stored["config"], source=str(self.path)), data=stored["data"]
+            )
+        except Mono3dError:
+            return None
 
     def _write(self) -> None:
         cells = [asdict(cell) for cell in self._cells.values()]
-        # Its own last character of a number is below what any run repeats.
-        content = _rounded({**self._facts, "cells": cells})
+        # Configs are read again, and stay as they are.
+        content = {**_rounded({**self._facts, "cells": cells}), "identities": self._identities}
         part = self.path.with_name(f".{self.path.name}.part")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,12 +192,16 @@ class StudyRecord:
             raise DataError(f"{self.path}: cannot be written ({error.strerror})") from error
 
 
+def _key(result: CellResult) -> tuple[str, int, str]:
+    return result.variant, result.seed, result.identity
+
+
 def _rounded(value: Any) -> Any:
     """Floats to six digits, others than finite ones as null."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, Sequence) and not isinstance(value, str):
         return [_rounded(item) for item in value]
     return value

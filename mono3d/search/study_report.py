@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from mono3d.search.paired import LEVEL, Difference, less_is_better
+from mono3d.search.paired import LEVEL, Difference, declared_of
 from mono3d.search.study_metrics import in_words
 from mono3d.search.study_record import CellResult
 from mono3d.search.variants import StudySpec
 
-_SMALL_FAMILY = 3
-"""Seeds below which an interval says next to nothing."""
+_FEW_SEEDS = 3
+"""Below which an interval says next to nothing."""
 
 
 def write_report(
@@ -37,7 +37,7 @@ def write_report(
         ["## Answer", "", *answer(spec, found, weak)],
         _declared(spec, results, found),
         _arms(spec),
-        _others(found),
+        [] if weak else _others(found),
         _everything(found),
         _failures(results),
         [f"![{name}]({name})" for name in figures],
@@ -46,20 +46,21 @@ def write_report(
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def sentence(difference: Difference, *, is_weak: bool = False) -> str:
-    """One difference in words, that claims no more than it shows."""
-    name, metric = difference.variant, in_words(difference.metric)
-    change = _change(difference)
-    if difference.half_width is None:
-        return f"{name}: {metric} {change} in one seed, which shows nothing."
+def sentence(row: Difference, *, is_weak: bool = False) -> str:
+    """One difference in words, that claims no more than it shows.
+
+    Args:
+        row: The difference.
+        is_weak: Whether the baseline does not work.
+    """
+    seeds = f"in {len(row.seeds)} seed{'s' if len(row.seeds) > 1 else ''}"
+    said = f"{row.variant}: {in_words(row.metric)} {_change(row)} {seeds}"
     if is_weak:
-        return f"{name}: {metric} {change}; not judged, since the baseline does not work."
-    words = {
-        "gain": "a gain",
-        "loss": "a loss",
-        "open": "not distinguishable from no difference",
-    }
-    return f"{name}: {metric} {change}: {words[difference.verdict]}."
+        return f"{said}; not judged, since the baseline does not work."
+    if row.half_width is None:
+        return f"{said}, which shows nothing."
+    words = {"gain": "a gain", "loss": "a loss", "open": "not distinguishable from no difference"}
+    return f"{said}: {words[row.verdict]}."
 
 
 def answer(
@@ -67,13 +68,13 @@ def answer(
 ) -> list[str]:
     """What the declared metric says of each variant, a line each, and how far to trust it."""
     lines = [f"**This study does not count**: {reason}." for reason in weak]
-    declared = [rows[0] for rows in found.values() if rows[0].metric == spec.metric]
-    lines += [f"- {sentence(row, is_weak=bool(weak))}" for row in declared]
-    if not declared:
+    rows = [row for row in map(declared_of, found.values()) if row is not None]
+    lines += [f"- {sentence(row, is_weak=bool(weak))}" for row in rows]
+    if not rows:
         lines.append(f"No variant has {spec.metric} in the same seed as {spec.baseline} yet.")
-    judged = [row for row in declared if row.half_width is not None]
-    if judged and min(len(row.seeds) for row in judged) < _SMALL_FAMILY:
-        lines += ["", "Two seeds: an interval of theirs is thirteen standard errors wide."]
+    judged = [row for row in rows if row.half_width is not None and not weak]
+    if judged and min(len(row.seeds) for row in judged) < _FEW_SEEDS:
+        lines += ["", "An interval from two seeds is 25 standard errors wide: it shows little."]
     if len(judged) > 1:
         lines += [
             "",
@@ -95,7 +96,7 @@ def _declared(
         own = [values.get((name, seed)) for seed in seeds]
         known = [value for value in own if value is not None]
         mean = sum(known) / len(known) if known else None
-        row = next((d for d in found.get(name, ()) if d.metric == spec.metric), None)
+        row = declared_of(found.get(name, ()))
         rows.append(
             [name, *map(_number, own), _number(mean)]
             + (["", ""] if row is None else [_change(row), row.verdict])
@@ -114,7 +115,10 @@ def _arms(spec: StudySpec) -> list[str]:
 
 def _others(found: Mapping[str, Sequence[Difference]]) -> list[str]:
     lines = [
-        f"- {sentence(row)}" for rows in found.values() for row in rows[1:] if row.verdict != "open"
+        f"- {sentence(row)}"
+        for rows in found.values()
+        for row in rows
+        if row.verdict != "open" and not row.is_declared
     ]
     lines = lines or ["None of the other metrics differs after Holm's correction."]
     return ["## Other metrics, after Holm's correction", "", *lines]
@@ -130,7 +134,7 @@ def _everything(found: Mapping[str, Sequence[Difference]]) -> list[str]:
             (
                 [
                     in_words(row.metric),
-                    "less" if less_is_better(row.metric) else "more",
+                    "less" if row.less_is_better else "more",
                     _number(row.baseline),
                     _number(row.value),
                     _change(row),

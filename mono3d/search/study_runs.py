@@ -5,16 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mono3d.errors import ConfigError
 from mono3d.evaluation.figures import write_png
-from mono3d.search.paired import Difference
+from mono3d.search.paired import Difference, declared_of
 from mono3d.search.study import (
-    Fingerprints,
+    Planned,
     StudyDisplay,
     differences,
+    identify,
+    known_results,
     run_cells,
     weaknesses,
 )
 from mono3d.search.study_figures import differences_figure
+from mono3d.search.study_metrics import is_headline
 from mono3d.search.study_record import CellResult, StudyRecord
 from mono3d.search.study_report import answer, write_report
 from mono3d.search.variants import Cell, StudySpec
@@ -24,12 +28,8 @@ from mono3d.training.local import train_locally
 from mono3d.training.progress import ProgressSink
 from mono3d.training.run_record import RUNS_FOLDER, RunResult, run_location
 
-_HEADLINES = (
-    "nuscenes_map", "nuscenes_nds", "nuscenes_mate", "kitti_Car_3d_moderate",
-    "kitti_Car_bev_moderate", "centers_depth_abs_rel", "matched_depth_recall",
-    "matched_depth_recall_visible_0_40", "matched_depth_recall_50m_up",
-)  # fmt: skip
 REPORT = "report.md"
+_DIGITS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +50,18 @@ class Study:
 
     def __post_init__(self) -> None:
         """Every run can have its name."""
+        run_location(self.cells[0].config, self.name)
         for cell in self.cells:
-            run_location(cell.config, self.run_name(cell))
+            run_location(cell.config, f"{self.name}-{cell.label}-{'0' * _DIGITS}")
 
-    def run_name(self, cell: Cell) -> str:
-        """Of a run, on storage and in MLflow."""
-        return f"{self.name}-{cell.label}"
+    def run_name(self, plan: Planned) -> str:
+        """Of a run, on storage and in MLflow: of another config or other data it is another."""
+        return f"{self.name}-{plan.cell.label}-{plan.identity.digest[:_DIGITS]}"
+
+    @property
+    def note(self) -> str:
+        """What it asks, and how."""
+        return f"{self.spec.about}\n\n```\n{self.command}\n```"
 
     @property
     def folder(self) -> Path:
@@ -76,20 +82,56 @@ class Outcome:
     """Of the parent run in MLflow."""
 
 
+def prepare(study: Study, record: StudyRecord) -> list[Planned]:
+    """Open the data, then write down what is to be done.
+
+    Raises:
+        Mono3dError: Data cannot be read, results cannot be written.
+    """
+    planned = identify(study.cells)
+    spec = study.spec
+    record.describe(
+        study=study.name,
+        recipe=study.recipe,
+        overrides=list(study.overrides),
+        metric=spec.metric,
+        baseline=spec.baseline,
+        variants={
+            name: {"about": variant.about, "settings": variant.settings}
+            for name, variant in spec.variants.items()
+        },
+    )
+    return planned
+
+
 def study_locally(study: Study, record: StudyRecord, display: StudyDisplay) -> Outcome:
     """One run after the other in this process, without Ray, MLflow and S3.
 
     Raises:
-        Mono3dError: Data cannot be read, results cannot be written, a run's storage is elsewhere.
+        Mono3dError: Data cannot be read, results cannot be written, a run's storage is elsewhere or
+            asks for several workers.
     """
+    for cell in study.cells:
+        if cell.config.cluster.workers > 1:  # another batch and rate than on Ray
+            raise ConfigError(
+                f"cluster.workers={cell.config.cluster.workers}: --local has one; set it to 1"
+            )
 
-    def run(cell: Cell, sink: ProgressSink) -> RunResult:
-        return train_locally(cell.config, name=study.run_name(cell), sink=sink)
+    def run(plan: Planned, sink: ProgressSink) -> RunResult:
+        return train_locally(plan.cell.config, name=study.run_name(plan), sink=sink)
 
-    results = run_cells(
-        study.cells, record, run, parallel=1, display=display, fingerprint_of=Fingerprints()
-    )
+    planned = prepare(study, record)
+    results = run_cells(planned, study.spec, record, run, parallel=1, display=display)
     return conclude(study, record, results, NullTracker())
+
+
+def report_known(study: Study, record: StudyRecord) -> Outcome:
+    """The report of the results that are there; nothing is run and no data are opened.
+
+    Raises:
+        DataError: The results cannot be written.
+    """
+    return conclude(study, record, known_results(study.cells, record), NullTracker())
 
 
 def conclude(
@@ -121,9 +163,10 @@ def conclude(
     )
     for path in (report, record.path, *figures):
         tracker.log_artifact(path, "study")
-    tracker.log_metrics([_headline_record(found)])
+    tracker.log_metrics([_headline_record(found, step=len(results))])
     failed = sum(result.error is not None for result in results)
-    tracker.set_tags({"mlflow.note.content": _note(study, found, weak), "failed_runs": str(failed)})
+    tracker.set_tags({"failed_runs": str(failed)})
+    tracker.describe("\n\n".join([study.note, *answer(spec, found, weak)]))
     return Outcome(
         results=results,
         differences=found,
@@ -134,19 +177,12 @@ def conclude(
     )
 
 
-def _note(study: Study, found: Mapping[str, Sequence[Difference]], weak: Sequence[str]) -> str:
-    """What the study's page in MLflow says: question, command and answer."""
-    return "\n\n".join(
-        [study.spec.about, f"```\n{study.command}\n```", "\n".join(answer(study.spec, found, weak))]
-    )
-
-
 def _draw(study: Study, found: Mapping[str, Sequence[Difference]]) -> list[Path]:
     if not found:
         return []
     metrics = list(dict.fromkeys(row.metric for rows in found.values() for row in rows))
     errors = [m for m in metrics if "centers_depth_abs_rel_" in m]
-    headlines = [m for m in metrics if m.rpartition("/")[2] in _HEADLINES or m == study.spec.metric]
+    headlines = [m for m in metrics if is_headline(m) or m == study.spec.metric]
     pages = {
         "differences": headlines,
         "depth_error_by_range": [m for m in errors if m.endswith(("m", "m_up"))],
@@ -164,14 +200,13 @@ def _draw(study: Study, found: Mapping[str, Sequence[Difference]]) -> list[Path]
     return paths
 
 
-def _headline_record(found: Mapping[str, Sequence[Difference]]) -> MetricRecord:
-    """The declared metric's differences, as the parent run's metrics."""
+def _headline_record(found: Mapping[str, Sequence[Difference]], *, step: int) -> MetricRecord:
+    """The declared metric's differences, as the parent run's metrics; steps are runs."""
     values: dict[str, float] = {}
     for name, rows in found.items():
-        values |= {f"difference/{name}": rows[0].mean}
-        if rows[0].half_width is not None:
-            values |= {
-                f"difference_low/{name}": rows[0].low,
-                f"difference_high/{name}": rows[0].high,
-            }
-    return MetricRecord(step=0, time_ms=int(time.time() * 1000), metrics=values)
+        row = declared_of(rows)
+        if row is not None:
+            values[f"difference/{name}"] = row.mean
+            if row.half_width is not None:
+                values |= {f"difference_low/{name}": row.low, f"difference_high/{name}": row.high}
+    return MetricRecord(step=step, time_ms=int(time.time() * 1000), metrics=values)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ from mono3d.config.schema import RunConfig
 from mono3d.config.section import Section
 from mono3d.errors import ConfigError
 
+_SECTION, _KIND = "mining.", "mining.kind"
+_SHARED = ("mining.warmup_epochs", "mining.ramp_epochs")
 STUDIES = resources.files("mono3d") / "studies"
 
 
@@ -42,7 +45,11 @@ class Variant(Section):
 
 
 class StudySpec(Section):
-    """A file of variants."""
+    """A file of variants.
+
+    A variant that chooses a kind of mining starts that section afresh, so that a recipe's own
+    settings of one kind do not speak for it alone; only when mining begins is the same for all.
+    """
 
     about: str = ""
     """The question."""
@@ -55,6 +62,8 @@ class StudySpec(Section):
     least: dict[str, float] = Field(default_factory=dict)
     """What the baseline must reach, on average over seeds, for the study to count: metric → value,
     where it is measured."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Config path → value in all variants, which may say otherwise."""
     variants: dict[str, Variant] = Field(min_length=2)
 
     @model_validator(mode="after")
@@ -134,22 +143,49 @@ def plan_cells(
     """Every run, checked before the first one starts; seed by seed, so that pairs come early.
 
     Raises:
-        ConfigError: The recipe, an override or a variant does not fit the schema.
+        ConfigError: The recipe, an override or a variant does not fit the schema, or two variants
+            are the same.
     """
-    tree = apply_overrides(read_recipe(recipe), map(parse_override, overrides))
-    return [
-        Cell(
-            variant=name,
-            seed=seed,
-            config=_config_of(tree, variant, seed, source=f"{recipe}, variant {name}"),
-        )
-        for seed in seeds
+    given = [parse_override(text) for text in overrides]
+    _check_reach(given, spec)
+    tree = apply_overrides(read_recipe(recipe), given)
+    configs = {
+        name: _config_of(tree, spec, variant, source=f"{recipe}, variant {name}")
         for name, variant in spec.variants.items()
+    }
+    for one, other in combinations(configs, 2):
+        if configs[one] == configs[other]:
+            raise ConfigError(f"variants {one} and {other}: are the same run of {recipe}")
+    return [
+        Cell(variant=name, seed=seed, config=config.model_copy(update={"seed": seed}))
+        for seed in seeds
+        for name, config in configs.items()
     ]
 
 
-def _config_of(tree: Mapping[str, Any], variant: Variant, seed: int, *, source: str) -> RunConfig:
-    changed = apply_overrides(tree, [*variant.set.items(), ("seed", seed)])
+def _check_reach(given: Sequence[tuple[str, Any]], spec: StudySpec) -> None:
+    """A setting of mining on the command line that variants would drop shall not seem to count."""
+    choosing = [name for name, variant in spec.variants.items() if _KIND in variant.set]
+    for path, value in given:
+        if choosing and path.startswith(_SECTION) and path not in _SHARED:
+            raise ConfigError(
+                f"{path}={value}: variant {choosing[0]} chooses its own mining; say it in the file "
+                f"of variants ({' and '.join(_SHARED)} count for all)"
+            )
+
+
+def _config_of(
+    tree: Mapping[str, Any], spec: StudySpec, variant: Variant, *, source: str
+) -> RunConfig:
+    settings = {**spec.set, **variant.set}
+    kind = settings.get(_KIND)
+    if kind is not None:
+        before = tree.get("mining", {})
+        shared = {path: before.get(path.removeprefix(_SECTION)) for path in _SHARED}
+        tree = {**tree, "mining": {}}
+        if kind != "none":
+            settings = {k: v for k, v in shared.items() if v is not None} | settings
+    changed = apply_overrides(tree, settings.items())
     config = parse(changed, source=source)
     if not variant.times:
         return config

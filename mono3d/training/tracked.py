@@ -23,13 +23,10 @@ from mono3d.training.datasets import SPLITS, build_dataset, split_records
 from mono3d.training.launch import launch, launch_profile
 from mono3d.training.progress import ProgressSink
 from mono3d.training.run_description import RunOutcome, RunPlace, describe, run_tags
-from mono3d.training.run_record import RunResult, run_location
+from mono3d.training.run_record import RUNS_FOLDER, RunResult, run_location
 from mono3d.training.step_profile import PROFILE, PROFILE_FILES
 
 _logger = logging.getLogger(__name__)
-
-RUNS_FOLDER = Path("runs")
-"""Where a driver keeps what it has not shipped yet."""
 
 _one_opens = threading.Lock()
 """Or a run that a dead process left could be reaped while a thread beside this one takes it up."""
@@ -77,7 +74,8 @@ def train_tracked(
         tracker.describe(describe(config, place))
         result = launch(config, name=name, tracker=tracker, sink=sink)
         best = result.best_checkpoint
-        sink.say(f"exporting {best}")
+        if exports_network:
+            sink.say(f"exporting {best}")
         with verified_copy(best) as directory, TemporaryDirectory() as scratch:
             drawn = copy_figures(directory, figures or Path(scratch))
             for figure in drawn:

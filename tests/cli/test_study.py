@@ -41,10 +41,13 @@ def test_a_dry_run_lists_every_run_and_writes_nothing(  # type: ignore[no-untype
         (["--variants", "minning"], "--variants minning: neither a file nor a shipped one"),
         (["--only", "gmm,best"], "--only best: is none of none, gmm,"),
         (["--only", "none"], "--only none: nothing to compare none with"),
-        (["mining.sharpnes=3"], "variant gmm: unknown key mining.sharpnes"),
-        (["data.root=nowhere", "--local"], "nowhere"),
+        (["mining.sharpnes=3"], "mining.sharpnes=3: variant none chooses its own mining"),
+        (["loss.deep=3"], "variant none: unknown key loss.deep; did you mean loss.depth?"),
+        (["--local", "--parallel", "2"], "--parallel 2: with --local one run follows the other"),
+        (["--local"], "cluster.workers=2: --local has one; set it to 1"),
+        (["data.root=nowhere", "--local", "cluster.workers=1"], "nowhere"),
         (["--json", "broken.json"], "broken.json: is not a study's results"),
-        (["--name", "a/b"], "run name 'a/b-none-seed0': must be up to 100 letters"),
+        (["--name", "a/b"], "run name 'a/b': must be up to 100 letters"),
     ],
 )
 def test_what_is_wrong_is_one_line(  # type: ignore[no-untyped-def]

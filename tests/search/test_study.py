@@ -1,15 +1,17 @@
 """The runs of a study: side by side, each once, whatever happens to one of them."""
 
+import json
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mono3d.errors import DataError
-from mono3d.search.study import RunCell, differences, run_cells, weaknesses
-from mono3d.search.study_record import CellResult, StudyRecord
+from mono3d.errors import ConfigError, DataError
+from mono3d.search.study import Planned, RunCell, differences, run_cells, weaknesses
+from mono3d.search.study_record import CellResult, Identity, StudyRecord
 from mono3d.search.variants import Cell, StudySpec
 from mono3d.training.progress import Progress, ProgressSink
 from mono3d.training.run_record import RunResult
@@ -20,9 +22,12 @@ SPEC = StudySpec.model_validate(
     {"baseline": "none", "least": {"val/nuscenes_car_ap": 0.2}, "variants": {"none": {}, "gmm": {}}}
 )
 CELLS = [
-    Cell(variant=variant, seed=seed, config=tiny_config(seed=seed))
+    Cell(variant=variant, seed=seed, config=tiny_config(seed=seed, mining__kind=variant))
     for seed in range(3)
     for variant in ("none", "gmm")
+]
+PLANNED = [
+    Planned(cell=cell, identity=Identity(config=cell.config, data={"val": "b"})) for cell in CELLS
 ]
 
 
@@ -42,24 +47,17 @@ class Watcher:
         self.lines.append(line)
 
 
-def answer(cell: Cell, value: float = 0.1) -> RunResult:
-    metrics = {ERROR: value + 0.01 * cell.seed, "val/loss": 1.0}
+def answer(plan: Planned, value: float = 0.1) -> RunResult:
+    metrics = {ERROR: value + 0.01 * plan.cell.seed, "val/loss": 1.0}
     return RunResult(
-        name=cell.label, steps=3, metrics=metrics, best_checkpoint="best", last_checkpoint="last"
+        name="run", steps=3, metrics=metrics, best_checkpoint="best", last_checkpoint="last"
     )
 
 
 def work(
     record: StudyRecord, run: RunCell, *, parallel: int = 2, watcher: Watcher | None = None
 ) -> list[CellResult]:
-    return run_cells(
-        CELLS,
-        record,
-        run,
-        parallel=parallel,
-        display=watcher or Watcher(),
-        fingerprint_of=lambda cell: cell.label,
-    )
+    return run_cells(PLANNED, SPEC, record, run, parallel=parallel, display=watcher or Watcher())
 
 
 @pytest.fixture
@@ -70,9 +68,9 @@ def record(tmp_path: Path) -> StudyRecord:
 def test_every_run_is_done_once_and_written_down(record: StudyRecord) -> None:
     done: Counter[str] = Counter()
 
-    def run(cell: Cell, sink: ProgressSink) -> RunResult:
-        done[cell.label] += 1
-        return answer(cell)
+    def run(plan: Planned, sink: ProgressSink) -> RunResult:
+        done[plan.cell.label] += 1
+        return answer(plan)
 
     results = work(record, run)
     assert [f"{r.variant}-seed{r.seed}" for r in results] == [cell.label for cell in CELLS]
@@ -80,7 +78,9 @@ def test_every_run_is_done_once_and_written_down(record: StudyRecord) -> None:
     assert len(done) == len(CELLS)
     # The run's name for it, and only what a study compares.
     assert results[2].metrics == {ERROR: pytest.approx(0.11)}
-    assert StudyRecord(record.path).results([("gmm", 2)])[0].checkpoint == "best"
+    last = StudyRecord(record.path).find("gmm", 2, CELLS[-1].config, {"val": "b"})
+    assert last is not None
+    assert last.checkpoint == "last"  # of the evaluation that the metrics are of
 
 
 def test_runs_are_side_by_side_as_many_as_wanted(record: StudyRecord) -> None:
@@ -88,7 +88,7 @@ def test_runs_are_side_by_side_as_many_as_wanted(record: StudyRecord) -> None:
     at_work, most = 0, 0
     lock = threading.Lock()
 
-    def run(cell: Cell, sink: ProgressSink) -> RunResult:
+    def run(plan: Planned, sink: ProgressSink) -> RunResult:
         nonlocal at_work, most
         with lock:
             at_work += 1
@@ -96,17 +96,17 @@ def test_runs_are_side_by_side_as_many_as_wanted(record: StudyRecord) -> None:
         meet.wait()
         with lock:
             at_work -= 1
-        return answer(cell)
+        return answer(plan)
 
     work(record, run, parallel=3)
     assert most == 3
 
 
 def test_what_is_known_is_not_run_again(record: StudyRecord) -> None:
-    work(record, lambda cell, sink: answer(cell))
+    work(record, lambda plan, sink: answer(plan))
     watcher = Watcher()
 
-    def run(cell: Cell, sink: ProgressSink) -> RunResult:
+    def run(plan: Planned, sink: ProgressSink) -> RunResult:
         pytest.fail("ran again")
 
     results = work(StudyRecord(record.path), run, watcher=watcher)
@@ -115,12 +115,12 @@ def test_what_is_known_is_not_run_again(record: StudyRecord) -> None:
 
 
 def test_a_run_that_fails_is_recorded_and_tried_the_next_time(record: StudyRecord) -> None:
-    def run(cell: Cell, sink: ProgressSink) -> RunResult:
-        if cell.label == "gmm-seed1":
+    def run(plan: Planned, sink: ProgressSink) -> RunResult:
+        if plan.cell.label == "gmm-seed1":
             raise DataError("frame 7: image is broken")
-        if cell.label == "none-seed2":
+        if plan.cell.label == "none-seed2":
             raise ZeroDivisionError("division by zero")
-        return answer(cell)
+        return answer(plan)
 
     first = work(record, run)
     reasons = {f"{r.variant}-seed{r.seed}": r.error for r in first if r.error}
@@ -129,7 +129,7 @@ def test_a_run_that_fails_is_recorded_and_tried_the_next_time(record: StudyRecor
         "none-seed2": "ZeroDivisionError: division by zero",
     }
     assert [row.seeds for row in differences(SPEC, first)["gmm"]] == [[0]]
-    second = work(record, lambda cell, sink: answer(cell))
+    second = work(record, lambda plan, sink: answer(plan))
     assert [r.error for r in second] == [None] * len(CELLS)
 
 
@@ -139,16 +139,16 @@ def test_an_interruption_ends_runs_at_their_next_sign_of_life(
     begun, ended = threading.Barrier(3, timeout=10), []
     real_sleep = time.sleep
 
-    def run(cell: Cell, sink: ProgressSink) -> RunResult:
-        if cell.label == "none-seed0":
-            return answer(cell)
+    def run(plan: Planned, sink: ProgressSink) -> RunResult:
+        if plan.cell.label == "none-seed0":
+            return answer(plan)
         begun.wait()
         try:
             while True:
                 real_sleep(0.01)
                 sink.update(Progress(step=1, total_steps=2, epoch=0))
         finally:
-            ended.append(cell.label)
+            ended.append(plan.cell.label)
 
     def interrupted(seconds: float) -> None:
         begun.wait()
@@ -159,33 +159,72 @@ def test_an_interruption_ends_runs_at_their_next_sign_of_life(
         work(record, run)
     assert sorted(ended) == ["gmm-seed0", "none-seed1"]
     # What was given up is no failure: it goes on the next time.
-    found = record.results([(cell.variant, cell.seed) for cell in CELLS])
-    assert [(r.variant, r.seed, r.error) for r in found] == [("none", 0, None)]
+    cells = json.loads(record.path.read_text())["cells"]
+    assert [(c["variant"], c["seed"], c["error"]) for c in cells] == [("none", 0, None)]
 
 
 def test_results_that_cannot_be_written_end_the_study(record: StudyRecord) -> None:
     record.path.mkdir()
     with pytest.raises(DataError, match="cannot be written"):
-        work(record, lambda cell, sink: answer(cell))
+        work(record, lambda plan, sink: answer(plan))
 
 
 def test_lines_of_a_run_name_it(record: StudyRecord) -> None:
-    def run(cell: Cell, sink: ProgressSink) -> RunResult:
+    def run(plan: Planned, sink: ProgressSink) -> RunResult:
         sink.say("resumed at step 3")
-        return answer(cell)
+        return answer(plan)
 
     watcher = Watcher()
     work(record, run, watcher=watcher)
     assert "gmm-seed1: resumed at step 3" in watcher.lines
 
 
-def test_a_baseline_that_does_not_work_is_said() -> None:
-    def results(ap: float) -> list[CellResult]:
-        metrics = {ERROR: 0.1, "val/nuscenes_car_ap": ap}
-        return [
-            CellResult(variant="none", seed=seed, fingerprint="f", metrics=metrics)
-            for seed in (0, 1)
-        ]
+def test_a_declared_metric_that_is_not_measured_ends_the_study_at_once(
+    record: StudyRecord,
+) -> None:
+    spec = SPEC.model_copy(update={"metric": "val/centers_depth_abs_rell"})
+    done: Counter[str] = Counter()
 
-    assert weaknesses(SPEC, results(0.21)) == []
-    assert weaknesses(SPEC, results(0.12)) == ["none reaches val/nuscenes_car_ap 0.120, not 0.2"]
+    def run(plan: Planned, sink: ProgressSink) -> RunResult:
+        done[plan.cell.label] += 1
+        return answer(plan)
+
+    with pytest.raises(ConfigError, match=r"abs_rell: is not measured .* mean val/centers_depth_a"):
+        run_cells(PLANNED, spec, record, run, parallel=1, display=Watcher())
+    assert sum(done.values()) == 1
+
+
+def test_a_declared_metric_outside_the_usual_ones_is_kept(record: StudyRecord) -> None:
+    spec = SPEC.model_copy(update={"metric": "val/loss"})
+    results = run_cells(
+        PLANNED, spec, record, lambda plan, sink: answer(plan), parallel=1, display=Watcher()
+    )
+    assert all(set(result.metrics) == {ERROR, "val/loss"} for result in results)
+
+
+def results_of(**metrics: float) -> list[CellResult]:
+    return [
+        CellResult(
+            variant=variant,
+            seed=seed,
+            identity="i",
+            metrics={f"val/{name}": value * (1.0 + 0.01 * seed) for name, value in metrics.items()},
+        )
+        for variant in ("none", "gmm")
+        for seed in (0, 1)
+    ]
+
+
+def test_a_baseline_that_does_not_work_is_said_and_nothing_is_judged() -> None:
+    assert weaknesses(SPEC, results_of(nuscenes_car_ap=0.21)) == []
+    weak = results_of(nuscenes_car_ap=0.12)
+    assert weaknesses(SPEC, weak) == ["none reaches val/nuscenes_car_ap 0.121, not 0.2"]
+    unknown = results_of(nuscenes_map=0.12)
+    assert weaknesses(SPEC, unknown) == ["none was not measured by val/nuscenes_car_ap"]
+    better = [
+        replace(cell, metrics={k: v + 0.3 + 0.01 * cell.seed for k, v in cell.metrics.items()})
+        if cell.variant == "gmm"
+        else cell
+        for cell in weak
+    ]
+    assert [row.verdict for row in differences(SPEC, better)["gmm"]] == ["open"]

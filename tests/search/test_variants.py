@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mono3d.config.load import recipe_names
+from mono3d.config.mining_sections import GmmMiningConfig
 from mono3d.errors import ConfigError
 from mono3d.search.variants import load_variants, plan_cells, study_names
 
@@ -94,6 +95,36 @@ def test_a_variant_that_does_not_fit_fails_before_the_first_run(
     file.write_text(FILE.replace(before, after))
     with pytest.raises(ConfigError, match=message):
         plan_cells("demo", [], load_variants(str(file)), [0])
+
+
+def test_mining_begins_at_the_same_time_in_every_variant_and_else_has_its_own_defaults() -> None:
+    spec = load_variants("mining")
+    cells = plan_cells("demo", ["mining.warmup_epochs=0.5"], spec, [0])
+    begins = {getattr(cell.config.mining, "warmup_epochs", 0.5): cell.variant for cell in cells}
+    assert list(begins) == [0.5]
+    for recipe in recipe_names():  # kitti_gmm has settings of its own, which are GMM's alone
+        mined = [cell.config.mining for cell in plan_cells(recipe, [], spec, [0])]
+        assert len({(m.warmup_epochs, m.ramp_epochs) for m in mined if m.kind != "none"}) == 1
+        (gmm,) = (c for c in plan_cells(recipe, [], spec, [0]) if c.variant == "gmm")
+        assert gmm.config.mining.sharpness == GmmMiningConfig().sharpness  # type: ignore[union-attr]
+
+
+def test_a_setting_of_mining_that_variants_would_drop_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^mining.sharpness=3: variant none chooses its own"):
+        plan_cells("demo", ["mining.sharpness=3"], load_variants("mining"), [0])
+
+
+def test_variants_that_are_the_same_run_are_refused(file: Path) -> None:
+    file.write_text(FILE.replace("mining.sharpness: 3", "mining.sharpness: 4"))
+    file.write_text(file.read_text() + "  again: {set: {mining.kind: gmm}}\n")
+    with pytest.raises(ConfigError, match="variants mined and again: are the same run of demo"):
+        plan_cells("demo", [], load_variants(str(file)), [0])
+
+
+def test_what_all_variants_have_stands_once(file: Path) -> None:
+    file.write_text(FILE + "set: {loss.dims: 0.25}\n")
+    cells = plan_cells("demo", [], load_variants(str(file)), [0])
+    assert {cell.config.loss.dims for cell in cells} == {0.25}
 
 
 @pytest.mark.parametrize("study", study_names())
