@@ -21,7 +21,7 @@ from mono3d.config.load import apply_overrides, parse
 from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import Preparation, evaluation_batches
 from mono3d.objectives.protocol import StepContext
-from mono3d.search.variants import load_variants
+from mono3d.search.variants import Variant, load_variants
 from mono3d.structures import Batch
 from mono3d.training.assembly import build_codec, build_preparation, build_train_module
 from mono3d.training.checkpoint import load_student, read_metadata
@@ -62,15 +62,18 @@ def true_depths(batch: Batch, clean: Batch) -> tuple[Tensor, Tensor]:
     return ratio, boxes.visibility[:, 0].gather(1, slot)
 
 
-def main(checkpoint: str, root: str, clean_root: str) -> None:
+def _is_mining_alone(variant: Variant) -> bool:
+    return not variant.times and all(path.startswith("mining.") for path in variant.set)
+
+
+def main(checkpoint: str, root: str, clean_root: str, warm_up: int = WARM_UP) -> None:
     """Print mean weights by policy, and by whether label and object are sound and seen."""
     tree = dict(read_metadata(checkpoint).config)
     weights: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
-    policies = {k: v for k, v in load_variants("mining").variants.items() if not v.times}
     modules = {}
-    for name, variant in policies.items():
-        if "model.has_uncertainty" in variant.set or variant.set["mining.kind"] == "lss":
-            continue  # another network
+    for name, variant in load_variants("mining").variants.items():
+        if variant.set.get("mining.kind") == "lss" or not _is_mining_alone(variant):
+            continue  # another network, or another loss
         config = parse(apply_overrides(tree, variant.set.items()), source=name)
         modules[name] = build_train_module(config)
         load_student(checkpoint, modules[name].student)
@@ -99,7 +102,7 @@ def main(checkpoint: str, root: str, clean_root: str) -> None:
             with torch.no_grad():
                 predictions = predictions or module.student(batch)
                 found = module.objective.mined_weights(predictions, batch, context)
-            if number >= WARM_UP:
+            if number >= warm_up:
                 for group, members in groups.items():
                     weights[name][group].append(found[members])
     groups_seen = list(weights["none"])
