@@ -115,7 +115,7 @@ def test_a_killed_study_goes_on_and_is_one_nested_record(
     assert parent.data.metrics["difference/gmm"] == pytest.approx(
         comparison[0]["mean"], rel=1e-4, abs=1e-6
     )
-    assert str(after["gmm-seed1"]["checkpoint"]).startswith("s3://mono3d/studies/tiny-gmm-seed1/")
+    assert str(after["gmm-seed1"]["checkpoint"]).startswith("s3://mono3d/studies/tiny-gmm-seed1-")
 
     # Nothing is left to do, and nothing is done.
     assert finished(start(folder)).count("known before") == len(RUNS)
