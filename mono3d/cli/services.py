@@ -49,7 +49,10 @@ def up(
     typer.echo("starting the S3 server and the MLflow server: 10 to 60 seconds", err=True)
     stack.start(host=host, port=port)
     for status in stack.status():
-        typer.echo(f"{_TITLES[status.name]:<10} {status.address.url if status.address else ''}")
+        page = _PAGES.get(status.name, "")
+        typer.echo(
+            f"{_TITLES[status.name]:<10} {status.address.url + page if status.address else ''}"
+        )
     typer.echo(f"checkpoints below {RUNS_URI}, data and logs in {directory}")
     typer.echo(f"for this shell: {_eval_line(directory)}")
     typer.echo(f"stop: mono3d services down{_directory_option(directory)}")
@@ -86,6 +89,8 @@ def env(directory: DirectoryOption = DEFAULT_DIRECTORY) -> None:
 
 
 _TITLES = {"s3": "S3", "mlflow": "MLflow UI"}
+_PAGES = {"mlflow": "/#/experiments?workflowType=machine_learning"}
+"""What to open: without it MLflow begins as a tool for language models."""
 
 
 def _directory_option(directory: Path) -> str:

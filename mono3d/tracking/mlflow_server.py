@@ -46,7 +46,7 @@ _DIGEST_LENGTH = 36
 _REJECTION = "INVALID_PARAMETER_VALUE"
 """Other codes, BAD_REQUEST among them, are also used for troubles of the server's database."""
 _EXPERIMENT_TAGS = {
-    # Without it the UI opens the experiment as one of language models.
+    # What it is; whether the UI opens it so depends on what its user chose last.
     "mlflow.experimentKind": "custom_model_development",
     **runs_view("mono3d", tags=COMPARED_TAGS, metrics=CORE_METRICS),
 }

@@ -26,7 +26,7 @@ def test_up_status_env_down(tmp_path: Path) -> None:
         code, printed = _run("up", *option)
         assert code == 0
         url = Stack(directory).environment()["MLFLOW_TRACKING_URI"]
-        assert f"MLflow UI  {url}" in printed
+        assert f"MLflow UI  {url}/#/experiments?workflowType=machine_learning\n" in printed
         assert f"eval \"$(mono3d services env -d '{directory}')\"" in printed
 
         code, printed = _run("status", *option)
