@@ -166,7 +166,8 @@ def conclude(
     tracker.log_metrics([_headline_record(found, step=len(results))])
     failed = sum(result.error is not None for result in results)
     tracker.set_tags({"failed_runs": str(failed)})
-    tracker.describe("\n\n".join([study.note, *answer(spec, found, weak)]))
+    # MLflow folds all but the first lines: the answer comes first.
+    tracker.describe("\n".join([*answer(spec, found, weak), "", study.note]))
     return Outcome(
         results=results,
         differences=found,
