@@ -7,7 +7,7 @@ micro-batches, once, here.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -223,10 +223,12 @@ class PointObjective(nn.Module, ABC):
             labels=targets.labels.flatten(),
             valid=targets.valid.flatten(),
         )
-        weights, statistics = self._mine(local, context)
-        weights = weights.view_as(targets.depth_m)
         if self._selection is None or "selection_logits" not in said:
-            return weights, statistics
+            weights, statistics = self._mine(local, context)
+            return weights.view_as(targets.depth_m), statistics
+        # What is recorded below are the selected weights.
+        weights, statistics = self._mine(local, replace(context, with_statistics=False))
+        weights = weights.view_as(targets.depth_m)
         weights = weights * self._selection.weigh(
             said["selection_logits"],
             targets.object_ids,
