@@ -8,10 +8,10 @@ scheduler finds it a place; runs of one study are started by as many threads as 
 import difflib
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
+from time import monotonic, sleep
 from typing import Protocol, runtime_checkable
 
 from mono3d.errors import ConfigError, Mono3dError
@@ -190,7 +190,7 @@ def weaknesses(spec: StudySpec, results: Sequence[CellResult]) -> list[str]:
 
 
 def _run_one(plan: Planned, spec: StudySpec, run: RunCell, sink: ProgressSink) -> CellResult:
-    began = time.monotonic()
+    began = monotonic()
     result = CellResult(
         variant=plan.cell.variant, seed=plan.cell.seed, identity=plan.identity.digest
     )
@@ -206,7 +206,7 @@ def _run_one(plan: Planned, spec: StudySpec, run: RunCell, sink: ProgressSink) -
         result,
         metrics=compared(found.metrics, also=[spec.metric, *spec.least]),
         steps=found.steps,
-        seconds=round(time.monotonic() - began, 1),
+        seconds=round(monotonic() - began, 1),
         checkpoint=found.last_checkpoint,
         run_id=found.run_id,
     )
@@ -242,7 +242,7 @@ def _in_threads(work: Callable[[], None], count: int, stop: threading.Event) -> 
         worker.start()
     try:
         while any(worker.is_alive() for worker in workers):
-            time.sleep(_LOOK_EVERY_S)
+            sleep(_LOOK_EVERY_S)
             if any(worker.error is not None for worker in workers):
                 break
     finally:

@@ -154,7 +154,7 @@ def test_an_interruption_ends_runs_at_their_next_sign_of_life(
         begun.wait()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mono3d.search.study.time.sleep", interrupted)
+    monkeypatch.setattr("mono3d.search.study.sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         work(record, run)
     assert sorted(ended) == ["gmm-seed0", "none-seed1"]
