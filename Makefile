@@ -21,6 +21,7 @@ INSTALLED := $(VENV)/installed-$(TORCH)
 PIP_INSTALL := $(BIN)/pip install -qq --no-input --retries 2
 PYTEST := $(BIN)/pytest
 # Processes for the quick tests, a file at a time each; slow ones need the machine for themselves.
+# A process that dies ends the run: xdist cannot go on by files after that, and would wait for ever.
 TEST_PROCESSES ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -40,7 +41,7 @@ study: $(INSTALLED)
 		--only none,gmm,ohem,easy_topk,log_depth_only,uncertainty_only
 
 test: $(INSTALLED)
-	$(PYTEST) -m "not slow" -n $(TEST_PROCESSES) --dist loadfile
+	$(PYTEST) -m "not slow" -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0
 
 test-slow: $(INSTALLED)
 	$(PYTEST) -m slow --durations=10

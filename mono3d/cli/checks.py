@@ -83,6 +83,8 @@ def check_torch() -> Check:
         )
     import torch
 
+    from mono3d.training.precision import has_bfloat16_units
+
     if not torch.cuda.is_available():
         has_gpu = shutil.which("nvidia-smi") is not None
         return Check(
@@ -93,12 +95,12 @@ def check_torch() -> Check:
         )
     device = torch.cuda.get_device_properties(0)
     gpus = f"{torch.cuda.device_count()} x {device.name}, {device.total_memory / _GIB:.0f} GiB"
-    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    has_bf16 = has_bfloat16_units(torch.device("cuda"))
     return Check(
         name="torch",
         status="ok" if has_bf16 else "warn",
         detail=f"{torch.__version__}, {gpus}, bf16 {'works' if has_bf16 else 'is not supported'}",
-        fix="" if has_bf16 else "train with train.precision=float32",
+        fix="" if has_bf16 else "train with train.precision=auto or float32",
     )
 
 

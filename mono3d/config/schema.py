@@ -58,7 +58,9 @@ class ResNetBackbone(Section):
 
     kind: Literal["resnet"] = "resnet"
     depth: Literal[18, 34, 50, 101] = 18
-    width: int = Field(64, ge=8)
+    # Below 16, oneDNN's gradient of a 1x1 convolution with stride 2 writes past its buffer (oneDNN
+    # issue 6035, on AVX-512): memory is corrupted, sooner or later the process dies.
+    width: int = Field(64, ge=16)
     """Channels of the first stage of a basic ResNet; 64 is the usual one."""
     stages: int = Field(4, ge=1, le=4)
     """How many of its four stages, finest first; the last holds three quarters of the weights."""
@@ -260,8 +262,9 @@ class TrainConfig(Section):
     starts, as far as they fit; classes are found by name."""
     ema_decay: float = Field(0.999, ge=0, lt=1)
     """Of the averaged weights that evaluation and export use; ramps up from 0 at the start."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """`bfloat16` autocasts the network on a GPU; losses and mining stay in float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    """`bfloat16` autocasts the network in training, not losses, mining and evaluation; `auto` does
+    so where a GPU computes in it or a processor has matrix units for it (AMX)."""
     log_every_steps: int = Field(10, ge=1)
     """Steps between two crossings of the metrics to the host."""
     threads_per_worker: int | None = Field(None, ge=1)

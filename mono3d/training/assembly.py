@@ -1,6 +1,6 @@
 """From a config to live parts: with `datasets` and `objective_assembly` all that knows both."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import assert_never
@@ -49,6 +49,7 @@ from mono3d.model.depth_head import DepthHead
 from mono3d.model.trunk import Trunk
 from mono3d.training.loop import FitPlan
 from mono3d.training.objective_assembly import build_objective
+from mono3d.training.precision import autocast_dtype
 from mono3d.training.schedule import (
     Schedule,
     build_adamw,
@@ -58,8 +59,6 @@ from mono3d.training.schedule import (
     step_schedule,
 )
 from mono3d.training.train_module import TrainModule
-
-_AUTOCAST: Mapping[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 
 
 def image_size(config: RunConfig) -> tuple[int, int]:
@@ -191,14 +190,15 @@ def build_model(config: RunConfig) -> DenseDetector | CenterDetector:
             assert_never(model)
 
 
-def build_train_module(config: RunConfig) -> TrainModule:
-    """Student and objective, on the CPU."""
+def build_train_module(config: RunConfig, device: torch.device | str = "cpu") -> TrainModule:
+    """Student and objective, with the same weights on every device."""
     torch.manual_seed(config.seed)
-    return TrainModule(
+    module = TrainModule(
         build_model(config),
         build_objective(config, build_codec(config)),
-        autocast_dtype=_AUTOCAST[config.train.precision],
+        autocast_dtype=autocast_dtype(config.train.precision, torch.device(device)),
     )
+    return module.to(device)
 
 
 def build_preparation(

@@ -59,6 +59,7 @@ class RunParts:
         return (
             f"{self.total_steps} steps of {self.frames_per_step} frames, "
             f"peak learning rate {self.state.peak_lr:.3g}"
+            + (", in bfloat16" if self.state.train_module.autocast_dtype is not None else "")
         )
 
     @property
@@ -108,7 +109,7 @@ def build_parts(config: RunConfig, place: Place) -> RunParts:
 
 def build_state(config: RunConfig, rule: StepRule, place: Place) -> TrainState:
     """A state before its first step."""
-    module = build_train_module(config).to(place.device)
+    module = build_train_module(config, place.device)
     return TrainState(
         module=module,
         optimizer=build_optimizer(config.optim, module),

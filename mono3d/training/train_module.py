@@ -38,7 +38,7 @@ class TrainModule(nn.Module):
         self.objective = objective
         self._distiller = distiller
         self.adapters = nn.Module() if distiller is None else distiller.adapters
-        self._autocast_dtype = autocast_dtype
+        self.autocast_dtype = autocast_dtype
 
     def gradient_statistics(self) -> dict[str, Tensor]:
         """Norms of gradients, after a backward pass, that the student has a word for."""
@@ -51,8 +51,8 @@ class TrainModule(nn.Module):
         predictions: Predictions
         autocast = torch.autocast(
             batch.images.device.type,
-            dtype=self._autocast_dtype,
-            enabled=self._autocast_dtype is not None,
+            dtype=self.autocast_dtype,
+            enabled=self.autocast_dtype is not None,
         )
         with record_function("stage/forward"), autocast:
             predictions = self.student(batch)

@@ -24,7 +24,7 @@ from tests.support.nuscenes_tables import VERSION, write_tables
 
 SHRUNK = (
     "train.epochs=1", "evaluation.every_epochs=1", "input.image_height_px=64",
-    "input.image_width_px=192", "model.backbone.width=8", "model.channels=8",
+    "input.image_width_px=192", "model.backbone.width=16", "model.channels=8",
     "train.batch_size=1",
 )  # fmt: skip
 BY_DEPTH = ("checkpoint.metric=val/centers_depth_abs_rel", "checkpoint.mode=min")
@@ -459,7 +459,7 @@ CHECKPOINTS: list[Row] = [
     (
         "start from another network",
         lambda w: train(
-            w, f"train.init_from={w.run}", "model.channels=16", "model.backbone.width=16"
+            w, f"train.init_from={w.run}", "model.channels=16", "model.backbone.width=32"
         ),
         "nothing of it fits this run",
     ),

@@ -142,7 +142,7 @@ def test_synth_train_locally_and_evaluate(tmp_path: Path, monkeypatch: pytest.Mo
     assert kept.stdout.startswith("kept world")
     small = [
         "data.root=world", "input.image_height_px=96", "input.image_width_px=160",
-        "model.backbone.width=8", "model.channels=8", "train.epochs=1", "train.batch_size=2",
+        "model.backbone.width=16", "model.channels=8", "train.epochs=1", "train.batch_size=2",
     ]  # fmt: skip
     trained = RUNNER.invoke(app, ["train", "demo", "--local", "--name", "small", *small])
     assert trained.exit_code == 0, trained.output
@@ -187,7 +187,7 @@ def test_an_unknown_oracle_is_refused_before_anything_is_read(
 
 def test_data_show_draws_frames_of_a_recipe(tmp_path: Path) -> None:
     root = write_kitti(tmp_path / "kitti")
-    shrunk = ["input.image_height_px=64", "input.image_width_px=192", "model.backbone.width=8"]
+    shrunk = ["input.image_height_px=64", "input.image_width_px=192", "model.backbone.width=16"]
     command = ["data", "show", "kitti_overfit", f"data.root={root}", *shrunk]
     result = RUNNER.invoke(app, [*command, "--frames", "0,2", "-o", str(tmp_path / "shown")])
     assert result.exit_code == 0

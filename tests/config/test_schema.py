@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from mono3d.codec.nuscenes_names import CAMERAS, DETECTION_CLASSES
 from mono3d.config.data_sections import NUSCENES_CAMERAS, NUSCENES_CLASSES
 from mono3d.config.mining_sections import GmmMiningConfig
-from mono3d.config.schema import LossConfig, RunConfig
+from mono3d.config.schema import LossConfig, ResNetBackbone, RunConfig
 from mono3d.objectives.detection import LossWeights
 
 
@@ -30,3 +30,9 @@ def test_docstrings_under_fields_become_descriptions() -> None:
     description = GmmMiningConfig.model_fields["sharpness"].description
     assert description is not None
     assert description.startswith("Depth error, in typical errors")
+
+
+def test_a_resnet_too_narrow_for_onednn_is_refused() -> None:
+    with pytest.raises(ValidationError, match="width"):
+        ResNetBackbone(width=8)
+    assert ResNetBackbone(width=16).width == 16

@@ -268,7 +268,7 @@ def test_official_metrics_of_data_in_a_store(kind: Kind) -> None:
 
 SMALL = (
     "train.epochs=2", "evaluation.every_epochs=2", "input.image_height_px=64",
-    "input.image_width_px=192", "model.backbone.width=8", "model.channels=8",
+    "input.image_width_px=192", "model.backbone.width=16", "model.channels=8",
     "model.has_depth_map=true", "train.batch_size=1", "checkpoint.keep=5",
 )  # fmt: skip
 

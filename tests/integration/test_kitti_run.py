@@ -27,7 +27,7 @@ def test_a_kitti_folder_trains_and_is_evaluated(
     root = write_kitti(tmp_path / "kitti")
     shrunk = (
         "train.epochs=2", "evaluation.every_epochs=2", "input.image_height_px=64",
-        "input.image_width_px=192", *FAMILIES[family], "model.backbone.width=8",
+        "input.image_width_px=192", *FAMILIES[family], "model.backbone.width=16",
         "model.channels=8", "train.batch_size=1", "evaluation.flip=true",
     )  # fmt: skip
     config = load_recipe("kitti_overfit", [f"data.root={root}", *shrunk])

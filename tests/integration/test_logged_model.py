@@ -57,7 +57,7 @@ def test_a_logged_network_says_what_the_detector_says(
     root = write_kitti(tmp_path / "kitti")
     shrunk = (
         "train.epochs=1", "input.image_height_px=64", "input.image_width_px=192",
-        "model.backbone.width=8", "model.channels=8", "train.batch_size=1",
+        "model.backbone.width=16", "model.channels=8", "train.batch_size=1",
         "evaluation.top_k=20", "evaluation.min_score=0",
     )  # fmt: skip
     config = load_recipe("kitti_overfit", [f"data.root={root}", *shrunk, *overrides])

@@ -14,7 +14,7 @@ RUNNER = CliRunner()
 SMALL = {
     "input": {"image_height_px": 64, "image_width_px": 192},
     "model": {
-        "backbone": {"width": 8}, "strides_px": [8, 16, 32], "channels": 8, "tower_depth": 1,
+        "backbone": {"width": 16}, "strides_px": [8, 16, 32], "channels": 8, "tower_depth": 1,
         "ground": {}, "has_depth_map": True,
     },
     "train": {"epochs": 1, "batch_size": 4, "epoch_frames": 8},

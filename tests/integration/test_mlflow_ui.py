@@ -71,7 +71,7 @@ def runs(
     shrunk = (
         f"data.root={root}", "train.epochs=2", "train.batch_size=1", "evaluation.every_epochs=1",
         "evaluation.at_start=true", "train.log_every_steps=2", "input.image_height_px=64",
-        "input.image_width_px=192", "model.backbone.width=8", "model.channels=8",
+        "input.image_width_px=192", "model.backbone.width=16", "model.channels=8",
         "cluster.cpus_per_worker=1", "tracking.experiment=compared",
     )  # fmt: skip
 

@@ -97,7 +97,7 @@ def test_each_profile_is_a_run_of_its_own_in_mlflow(
         "kitti_overfit",
         [
             f"data.root={root}", "input.image_height_px=64", "input.image_width_px=192",
-            "model.backbone.width=8", "model.channels=8", "train.batch_size=1",
+            "model.backbone.width=16", "model.channels=8", "train.batch_size=1",
             "tracking.experiment=profiles",
         ],
     )  # fmt: skip

@@ -24,7 +24,7 @@ variants:
   gmm: {about: Mining., set: {mining.kind: gmm, mining.warmup_epochs: 0, mining.ramp_epochs: 0}}
 """
 SHRUNK = (
-    "input.image_height_px=64", "input.image_width_px=128", "model.backbone.width=8",
+    "input.image_height_px=64", "input.image_width_px=128", "model.backbone.width=16",
     "model.channels=8", "train.epochs=1", "train.epoch_frames=24", "train.batch_size=4",
     "train.log_every_steps=1", "tracking.max_figures=0", "cluster.storage=s3://mono3d/studies",
 )  # fmt: skip

@@ -30,7 +30,7 @@ def test_every_policy_weighs_wrong_and_true_labels(
                 f"cluster.storage={tmp_path}",
                 "input.image_height_px=64",
                 "input.image_width_px=128",
-                "model.backbone.width=8",
+                "model.backbone.width=16",
                 "model.channels=8",
                 "train.epochs=1",
                 "train.epoch_frames=24",

@@ -25,10 +25,10 @@ TINY: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     ("depth", "channels"),
-    [(18, (8, 16, 32, 64)), (34, (8, 16, 32, 64)), (50, (32, 64, 128, 256))],
+    [(18, (16, 32, 64, 128)), (34, (16, 32, 64, 128)), (50, (64, 128, 256, 512))],
 )
 def test_resnet_of_any_depth_and_width(depth: int, channels: tuple[int, ...]) -> None:
-    backbone = build_resnet(depth, 8)
+    backbone = build_resnet(depth, 16)
     assert backbone.channels == channels
     assert backbone.strides == (4, 8, 16, 32)
     maps = backbone(torch.zeros(1, 3, 70, 100))
@@ -70,7 +70,7 @@ def test_the_norm_of_a_map_that_is_not_read_is_frozen() -> None:
 
 
 def test_building_leaves_no_trace() -> None:
-    backbone = build_resnet(18, 8)
+    backbone = build_resnet(18, 16)
     backbone.freeze_unused(lambda maps: maps)
     assert backbone.training
     assert all(p.grad is None and p.requires_grad for p in backbone.parameters())
@@ -142,7 +142,7 @@ def test_camera_channels_of_pretrained_weights_start_without_influence_and_learn
 def test_every_map_hears_of_the_camera(model_type: str) -> None:
     """Also of an image whose sides no stride divides."""
     if model_type == "resnet":
-        backbone = build_resnet(18, 8, stages=3, camera_channels=2)
+        backbone = build_resnet(18, 16, stages=3, camera_channels=2)
     else:
         backbone = build_from_config(model_type, TINY[model_type], camera_channels=2)
     backbone.freeze_unused(lambda maps: maps)
@@ -172,7 +172,7 @@ def test_pretrained_batch_norms_stay_frozen_and_their_weights_learn(
 
 
 def test_batch_norms_from_scratch_are_not_frozen() -> None:
-    backbone = build_resnet(18, 8)
+    backbone = build_resnet(18, 16)
     before = {name: value.clone() for name, value in backbone.named_buffers()}
     backbone(3 + torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     assert all(not torch.equal(value, before[name]) for name, value in backbone.named_buffers())

@@ -19,7 +19,7 @@ SPLITS = {
 }  # fmt: skip
 SHRUNK = (
     "input.image_height_px=64", "input.image_width_px=128", "input.loader_processes=0",
-    "model.backbone.kind=resnet", "model.backbone.width=8", "model.channels=8",
+    "model.backbone.kind=resnet", "model.backbone.width=16", "model.channels=8",
     "model.tower_depth=1", "train.batch_size=1", "train.precision=float32",
 )  # fmt: skip
 

@@ -32,10 +32,10 @@ def make_detector(
     has_selection: bool = False,
     backbone: Backbone | None = None,
 ) -> DenseDetector:
-    """A detector of two classes, by default on an eighth of a ResNet-18."""
+    """A detector of two classes, by default on a quarter of a ResNet-18."""
     torch.manual_seed(seed)
     return DenseDetector(
-        trunk=Trunk(backbone=backbone or build_resnet(18, 8), strides=strides, channels=8),
+        trunk=Trunk(backbone=backbone or build_resnet(18, 16), strides=strides, channels=8),
         tower_depth=1,
         num_classes=NUM_CLASSES,
         num_attributes=NUM_ATTRIBUTES,
@@ -87,10 +87,10 @@ def make_center_detector(
     has_keypoints: bool = False,
     has_selection: bool = False,
 ) -> CenterDetector:
-    """A center detector of two classes on an eighth of a ResNet-18."""
+    """A center detector of two classes on a quarter of a ResNet-18."""
     torch.manual_seed(seed)
     return CenterDetector(
-        trunk=Trunk(backbone=build_resnet(18, 8), strides=(4,), channels=8),
+        trunk=Trunk(backbone=build_resnet(18, 16), strides=(4,), channels=8),
         tower_depth=1,
         num_classes=NUM_CLASSES,
         num_attributes=NUM_ATTRIBUTES,

@@ -35,7 +35,7 @@ _TREE = {
     },
     "model": {
         "kind": "dense",
-        "backbone": {"kind": "resnet", "depth": 18, "width": 8},
+        "backbone": {"kind": "resnet", "depth": 18, "width": 16},
         "strides_px": [8, 16, 32],
         "channels": 8,
         "tower_depth": 1,
@@ -55,7 +55,7 @@ _TREE = {
 
 CENTER = {
     "model": {
-        "kind": "center", "backbone": {"kind": "resnet", "depth": 18, "width": 8}, "channels": 8,
+        "kind": "center", "backbone": {"kind": "resnet", "depth": 18, "width": 16}, "channels": 8,
         "tower_depth": 1, "has_uncertainty": True, "num_depth_bins": 4, "has_keypoints": True,
     },
     "loss__depth_loss": "laplace",

@@ -54,7 +54,7 @@ def test_backbones_of_every_kind(tmp_path: Path) -> None:
     small = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
     ResNetModel(ResNetConfig(layer_type="basic", **small)).save_pretrained(tmp_path)
     kinds = [
-        {"kind": "resnet", "depth": 34, "width": 8},
+        {"kind": "resnet", "depth": 34, "width": 16},
         {"kind": "config", "model_type": "dinov2", "options": {"num_hidden_layers": 1}},
         {"kind": "pretrained", "source": str(tmp_path)},
     ]
@@ -62,7 +62,7 @@ def test_backbones_of_every_kind(tmp_path: Path) -> None:
         build_backbone(tiny_config(model__backbone=kind).model.backbone).channels[-1]
         for kind in kinds
     ]
-    assert last_channels == [64, 768, 16]
+    assert last_channels == [128, 768, 16]
 
 
 @pytest.mark.parametrize(

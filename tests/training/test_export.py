@@ -11,7 +11,7 @@ from tests.support.frames import IMAGE_SIZE
 from tests.support.training import tiny_config
 
 CENTER = {
-    "kind": "center", "backbone": {"width": 8}, "channels": 8, "has_keypoints": True,
+    "kind": "center", "backbone": {"width": 16}, "channels": 8, "has_keypoints": True,
 }  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def test_new_and_missing_outputs_of_a_head_leave_the_others(base: tuple[TrainSta
 
 def test_a_backbone_of_another_width_is_left_out(base: tuple[TrainState, Path]) -> None:
     source, folder = base
-    config = tiny_config(data__class_names=list(NUSCENES_CLASSES), model__backbone__width=16)
+    config = tiny_config(data__class_names=list(NUSCENES_CLASSES), model__backbone__width=32)
     state = fresh(config)
     line = str(start_from(folder, state, facts_of(config)))
     names = "40 modules of backbone, neck.lateral.0, neck.lateral.1, neck.lateral.2"
@@ -135,14 +135,14 @@ def test_another_family_of_detectors_starts_with_the_same_classes_and_trunk(
 
 def test_nothing_that_fits_is_refused_and_changes_nothing(base: tuple[TrainState, Path]) -> None:
     _, folder = base
-    config = tiny_config(model__backbone__width=16, model__channels=16)
+    config = tiny_config(model__backbone__width=32, model__channels=16)
     state = fresh(config)
     before = {key: value.clone() for key, value in student_of(state).items()}
     with pytest.raises(CheckpointError) as refusal:
         start_from(folder, state, facts_of(config))
     assert str(refusal.value) == (
-        f"{folder}: nothing of it fits this run: it has model.kind=dense, model.backbone.width=8, "
-        "model.channels=8; this run has model.kind=dense, model.backbone.width=16, "
+        f"{folder}: nothing of it fits this run: it has model.kind=dense, model.backbone.width=16, "
+        "model.channels=8; this run has model.kind=dense, model.backbone.width=32, "
         "model.channels=16"
     )
     assert all(torch.equal(value, before[key]) for key, value in student_of(state).items())

@@ -25,7 +25,7 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "dense": {},
     "center": {
         "model": {
-            "kind": "center", "backbone": {"kind": "resnet", "depth": 18, "width": 8},
+            "kind": "center", "backbone": {"kind": "resnet", "depth": 18, "width": 16},
             "channels": 8, "tower_depth": 1,
         },
     },

@@ -12,7 +12,7 @@ from mono3d.training.show import ShownFrame, show_frames
 from tests.support.frames import IMAGE_SIZE, FramesInMemory
 from tests.support.training import tiny_config
 
-CENTER = {"kind": "center", "backbone": {"width": 8}, "channels": 8}
+CENTER = {"kind": "center", "backbone": {"width": 16}, "channels": 8}
 MODELS = {"dense": {}, "center": CENTER}
 
 

@@ -48,7 +48,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
 
     monkeypatch.setattr(tracked, "launch", launch)
     shrunk = (
-        "input.image_height_px=64", "input.image_width_px=192", "model.backbone.width=8",
+        "input.image_height_px=64", "input.image_width_px=192", "model.backbone.width=16",
         "model.channels=8", f"tracking.experiment={EXPERIMENT}",
     )  # fmt: skip
     return load_recipe("kitti_overfit", [f"data.root={write_kitti(tmp_path / 'kitti')}", *shrunk])
