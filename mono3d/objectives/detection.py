@@ -246,8 +246,10 @@ class PointObjective(nn.Module, ABC):
     def _mine(
         self, local: DepthSamples, context: StepContext
     ) -> tuple[Float[Tensor, " samples"], dict[str, Tensor]]:
-        """Weights of this rank's samples, from the samples of all ranks."""
-        samples, own = gather_samples(local, capacity=len(local.valid))
+        """Weights of this rank's samples, from the samples of all ranks where these matter."""
+        samples, own = local, slice(None)
+        if self._mining.compares_samples or context.with_statistics:
+            samples, own = gather_samples(local, capacity=len(local.valid))
         state = {name: self.get_buffer(buffer) for name, buffer in self._memory.items()}
         mined = self._mining.weigh(samples, state, context.progress)
         if self.training:

@@ -13,7 +13,7 @@ def has_bfloat16_units(device: torch.device) -> bool:
             (AMX): there a step of the demo takes two thirds of its time in float32.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 

@@ -64,6 +64,16 @@ def test_no_object_gives_zeros_and_leaves_the_state(
     assert all(bool(value.isfinite()) for value in answer.statistics.values())
 
 
+def test_a_strategy_that_compares_no_samples_weighs_each_as_if_it_were_alone(
+    strategy: Mining,
+) -> None:
+    """And one that says that it compares them does: the exchange is not for nothing."""
+    samples = random_samples(40)
+    few = at(samples, torch.arange(13))
+    is_as_alone = torch.equal(mined(strategy, samples).weights[:13], mined(strategy, few).weights)
+    assert is_as_alone != strategy.compares_samples
+
+
 def test_weights_are_detached(strategy: Mining) -> None:
     samples = random_samples(40)
     attached = replace(

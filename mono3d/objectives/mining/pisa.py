@@ -17,6 +17,7 @@ object of many all but vanishes. A bias above zero keeps it.
 import math
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -49,9 +50,10 @@ class PisaMining(ScheduledMining):
         self, samples: DepthSamples, usable: Bool[Tensor, " n"], state: MiningState
     ) -> Factors:
         """Importance of the sample's place in its class."""
-        error = hardness(samples)
-        tier = ranks_within(samples.object_ids, [error], usable).before
-        place = ranks_within(samples.labels, [tier, error], usable)
+        error = torch.where(usable, hardness(samples), torch.inf)
+        ascending = error.argsort(stable=True)
+        tier = ranks_within(samples.object_ids, [error], usable, ascending=ascending).before
+        place = ranks_within(samples.labels, [tier, error], usable, ascending=ascending)
         importance = 1.0 - place.before / place.size
         return Factors(
             factors=(self.bias + (1 - self.bias) * importance).pow(self.power), state=state

@@ -29,6 +29,14 @@ class MinedWeights:
 class Mining(Protocol):
     """A pure function from the depth samples of all ranks to their weights."""
 
+    @property
+    def compares_samples(self) -> bool:
+        """Whether a sample's weight depends on others; if not, ranks exchange none to weigh them.
+
+        The same in every step: an exchange is a collective.
+        """
+        ...
+
     def initial_state(self) -> MiningState:
         """Nothing seen yet; empty for a strategy that remembers nothing."""
         ...
@@ -37,7 +45,8 @@ class Mining(Protocol):
         """Weights of the samples and the next state.
 
         Args:
-            samples: Of all ranks (the objective gathers them), padded to a fixed capacity.
+            samples: Padded to a fixed capacity; of all ranks (the objective gathers them), or of
+                this one alone unless the strategy compares samples.
             state: As the last training step left it.
             progress: Epochs done, fractions included; drives warm-up and ramp.
         """

@@ -25,6 +25,8 @@ def ranks_within(
     groups: Int64[Tensor, " n"],
     keys: Sequence[Shaped[Tensor, " n"]],
     valid: Bool[Tensor, " n"],
+    *,
+    ascending: Int64[Tensor, " n"] | None = None,
 ) -> Ranks:
     """Places of the valid samples within their groups.
 
@@ -32,10 +34,14 @@ def ranks_within(
         groups: Equal for samples that are compared; any numbers below 2^63 - 1.
         keys: What they are ordered by, the most important first; finite where valid.
         valid: Samples that have a place.
+        ascending: Order of the valid samples by the last key, for who asks about it twice: most of
+            the time goes into that sort.
     """
     groups = torch.where(valid, groups, torch.iinfo(torch.int64).max)
     keys = [torch.where(valid, key, 0) for key in keys]
-    order = _argsort(groups, *keys)
+    order = keys[-1].argsort(stable=True) if ascending is None else ascending
+    for key in (*reversed(keys[:-1]), groups):  # stable sorts, the least important first
+        order = order.gather(0, key.gather(0, order).argsort(stable=True))
     groups, *keys = (values.gather(0, order) for values in (groups, *keys))
     first_of_group = _differs_from_previous(groups)
     first_of_equals = first_of_group
@@ -77,14 +83,6 @@ def least_of_all(
 
 def _num_kept(size: Int64[Tensor, "*n"], share: float) -> Int64[Tensor, "*n"]:
     return (share * size - _ROUNDING).ceil().clamp(min=1).long()
-
-
-def _argsort(*keys: Shaped[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    """Ascending by the first key, then by the next: stable sorts, the least important first."""
-    order = keys[-1].argsort(stable=True)
-    for key in reversed(keys[:-1]):
-        order = order.gather(0, key.gather(0, order).argsort(stable=True))
-    return order
 
 
 def _differs_from_previous(values: Shaped[Tensor, " n"]) -> Bool[Tensor, " n"]:

@@ -6,6 +6,7 @@ A strategy adds one rule, the factors; see `ScheduledMining.factors`.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -39,6 +40,7 @@ class ScheduledMining(ABC):
         ValueError: A setting is outside its range.
     """
 
+    compares_samples: ClassVar[bool] = True
     warmup_epochs: float = 1.0
     """Epochs of equal weights: errors of an untrained network say nothing about the samples."""
     ramp_epochs: float = 1.0

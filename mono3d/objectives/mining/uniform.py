@@ -9,6 +9,8 @@ from mono3d.structures import DepthSamples
 class Uniform:
     """The baseline of every mining study; a loss times these weights is bit for bit the loss."""
 
+    compares_samples = False
+
     def initial_state(self) -> MiningState:
         """Nothing to remember."""
         return {}
