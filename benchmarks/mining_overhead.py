@@ -38,7 +38,7 @@ TARGET = 0.02
 KINDS: tuple[str, ...] = tuple(
     kind.model_fields["kind"].default for kind in get_args(get_args(MiningConfig)[0])
 )
-"""All of `mining.kind`; `none` pays for the gathering and the statistics too."""
+"""All of `mining.kind`; `none` pays for the gathering and the statistics of logged steps."""
 _EPOCH = 3
 """Past warm-up and ramp."""
 

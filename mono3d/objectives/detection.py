@@ -238,7 +238,8 @@ class PointObjective(nn.Module, ABC):
         )
         if context.with_statistics:  # of this rank's samples: no second exchange for a record
             found = mining_statistics(local, weights.detach().flatten(), self._class_names)
-            found["blend"] = weights.new_tensor(self._selection.blend(context.progress))
+            blend = self._selection.blend(context.progress)
+            found["blend"] = torch.full((), blend, device=weights.device)
             statistics |= {f"mining/{name}": value for name, value in found.items()}
         return weights, statistics
 

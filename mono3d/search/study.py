@@ -8,7 +8,7 @@ scheduler finds it a place; runs of one study are started by as many threads as 
 import difflib
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
@@ -119,6 +119,7 @@ def run_cells(
         else:
             results[plan.key] = known
             display.done(plan.cell, known, is_new=False)
+    _check_declared(spec, results.values(), f"by the runs in {record.path}")
     stop = threading.Event()
 
     def work() -> None:
@@ -133,16 +134,29 @@ def run_cells(
             record.add(result, plan.identity)
             results[plan.key] = result
             display.done(plan.cell, result, is_new=True)
-            _check_declared(spec, result)
+            _check_declared(spec, list(results.values()), "by these runs")
 
     _in_threads(work, parallel, stop)
     return [results[plan.key] for plan in planned]
 
 
 def known_results(cells: Sequence[Cell], record: StudyRecord) -> list[CellResult]:
-    """The results that are there of these runs, on whatever data they were found."""
-    found = (record.find(cell.variant, cell.seed, cell.config, None) for cell in cells)
-    return [result for result in found if result is not None]
+    """The results that are there of these runs, all on the same data, whichever those are.
+
+    Raises:
+        ConfigError: They are of several data sets, which no report may mix.
+    """
+    found = [
+        known
+        for cell in cells
+        for known in record.of_any_data(cell.variant, cell.seed, cell.config)
+    ]
+    if any(data != found[0][0] for data, _ in found):
+        raise ConfigError(
+            f"{record.path}: has these runs on several data sets; without --report the data at "
+            "data.root choose"
+        )
+    return [result for _, result in found]
 
 
 def differences(spec: StudySpec, results: Sequence[CellResult]) -> dict[str, list[Difference]]:
@@ -212,12 +226,13 @@ def _run_one(plan: Planned, spec: StudySpec, run: RunCell, sink: ProgressSink) -
     )
 
 
-def _check_declared(spec: StudySpec, result: CellResult) -> None:
-    """After a first run rather than after all."""
-    if result.error is None and spec.metric not in result.metrics:
-        near = difflib.get_close_matches(spec.metric, result.metrics, n=1)
+def _check_declared(spec: StudySpec, results: Collection[CellResult], by: str) -> None:
+    """After a first run rather than after all. One run may lack it: it was not finite there."""
+    measured = [result.metrics for result in results if result.error is None]
+    if measured and not any(spec.metric in metrics for metrics in measured):
+        near = difflib.get_close_matches(spec.metric, measured[0], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"metric={spec.metric}: is not measured by these runs{hint}")
+        raise ConfigError(f"metric={spec.metric}: is not measured {by}{hint}")
 
 
 class _Worker(threading.Thread):

@@ -28,6 +28,7 @@ _IGNORED = (
     "cluster.storage", "evaluation.batch_size", "input.cache_gib", "input.loader_processes",
     "seed", "tracking.", "train.threads_per_worker",
 )  # fmt: skip
+_VARIANTS = "variants"
 _PLACES = ("root", "blob_root")
 """Of data, in whatever section."""
 
@@ -89,13 +90,16 @@ class StudyRecord:
         """
         self.path = path
         self._lock = Lock()
+        self._read()
+
+    def _read(self) -> None:
         self._facts: dict[str, Any] = {}
         self._identities: dict[str, dict[str, Any]] = {}
         self._cells: dict[tuple[str, int, str], CellResult] = {}
-        if not path.exists():
+        if not self.path.exists():
             return
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(self.path.read_text())
             for cell in content.pop("cells"):
                 result = CellResult(**cell)
                 self._cells[_key(result)] = result
@@ -103,16 +107,18 @@ class StudyRecord:
             self._facts = content
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
-                f"{path}: is not a study's results ({type(error).__name__}: {error}); give another "
-                "file, or remove it"
+                f"{self.path}: is not a study's results ({type(error).__name__}: {error}); give "
+                "another file, or remove it"
             ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """For this process alone, until it ends: two that write would lose each other's results.
 
+        What another one has added since is read.
+
         Raises:
-            ConfigError: Another process works on the file.
+            ConfigError: Another process works on the file, or has put something else there.
         """
         name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
         with (Path(tempfile.gettempdir()) / f"mono3d-study-{name}.lock").open("w") as file:
@@ -120,19 +126,20 @@ class StudyRecord:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise ConfigError(f"{self.path}: another study is writing to it") from None
+            self._read()
             yield
 
     def describe(self, **facts: Any) -> None:
-        """Set facts about the study, and write; mappings are merged with those that are there.
+        """Set facts about the study, and write; variants come to stand beside those of before.
 
         Raises:
             DataError: The file cannot be written.
         """
         with self._lock:
-            for name, value in facts.items():
-                known = self._facts.get(name)
-                is_both = isinstance(known, dict) and isinstance(value, Mapping)
-                self._facts[name] = dict(known or {}, **value) if is_both else value
+            before = self._facts.get(_VARIANTS)
+            self._facts |= facts
+            if _VARIANTS in facts and isinstance(before, dict):
+                self._facts[_VARIANTS] = before | facts[_VARIANTS]
             self._write()
 
     def add(self, result: CellResult, identity: Identity) -> None:
@@ -148,7 +155,7 @@ class StudyRecord:
             self._write()
 
     def find(
-        self, variant: str, seed: int, config: RunConfig, data: Mapping[str, str] | None
+        self, variant: str, seed: int, config: RunConfig, data: Mapping[str, str]
     ) -> CellResult | None:
         """A result that still holds: of the same config, as the schema now reads it, and data.
 
@@ -156,16 +163,23 @@ class StudyRecord:
             variant: Of the run.
             seed: Of the run.
             config: Of the run.
-            data: Fingerprint of each split; None trusts the file.
+            data: Fingerprint of each split.
         """
+        found = self.of_any_data(variant, seed, config)
+        return next((result for known, result in found if known == dict(data)), None)
+
+    def of_any_data(
+        self, variant: str, seed: int, config: RunConfig
+    ) -> list[tuple[dict[str, str], CellResult]]:
+        """Results of a config, as the schema now reads it, each with the data it was found on."""
+        wanted = Identity(config=config, data={}).settings
+        found = []
         for result in self._cells.values():
             if (result.variant, result.seed) == (variant, seed) and result.error is None:
                 known = self._identity(result.identity)
-                if known is None or (data is not None and dict(data) != dict(known.data)):
-                    continue
-                if known.settings == Identity(config=config, data={}).settings:
-                    return result
-        return None
+                if known is not None and known.settings == wanted:
+                    found.append((dict(known.data), result))
+        return found
 
     def _identity(self, digest: str) -> Identity | None:
         """None where today's schema no longer knows what a run of then was."""

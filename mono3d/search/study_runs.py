@@ -1,11 +1,12 @@
 """A study from its plan to its report; here in one process, on Ray in `study_on_ray`."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mono3d.errors import ConfigError
+from mono3d.errors import ConfigError, DataError
 from mono3d.evaluation.figures import write_png
 from mono3d.search.paired import Difference, declared_of
 from mono3d.search.study import (
@@ -30,6 +31,7 @@ from mono3d.training.run_record import RUNS_FOLDER, RunResult, run_location
 
 REPORT = "report.md"
 _DIGITS = 6
+_BAND = re.compile(r"_\d+(_\d+m|m_up)$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +131,11 @@ def report_known(study: Study, record: StudyRecord) -> Outcome:
     """The report of the results that are there; nothing is run and no data are opened.
 
     Raises:
+        ConfigError: There is no such file, or its runs are of several data sets.
         DataError: The results cannot be written.
     """
+    if not record.path.exists():
+        raise ConfigError(f"{record.path}: there are no results to report")
     return conclude(study, record, known_results(study.cells, record), NullTracker())
 
 
@@ -144,7 +149,10 @@ def conclude(
     """
     spec = study.spec
     found, weak = differences(spec, results), weaknesses(spec, results)
-    study.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        study.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{study.folder}: cannot be made ({error.strerror})") from error
     figures = _draw(study, found)
     text = write_report(
         spec,
@@ -163,7 +171,7 @@ def conclude(
     )
     for path in (report, record.path, *figures):
         tracker.log_artifact(path, "study")
-    tracker.log_metrics([_headline_record(found, step=len(results))])
+    tracker.log_metrics([_headline_record(found)])
     failed = sum(result.error is not None for result in results)
     tracker.set_tags({"failed_runs": str(failed)})
     # MLflow folds all but the first lines: the answer comes first.
@@ -186,11 +194,9 @@ def _draw(study: Study, found: Mapping[str, Sequence[Difference]]) -> list[Path]
     headlines = [m for m in metrics if is_headline(m) or m == study.spec.metric]
     pages = {
         "differences": headlines,
-        "depth_error_by_range": [m for m in errors if m.endswith(("m", "m_up"))],
+        "depth_error_by_range": [m for m in errors if _BAND.search(m)],
         "depth_error_by_visibility": [m for m in errors if "_visible_" in m],
-        "depth_error_by_class": [
-            m for m in errors if "_visible_" not in m and not m.endswith(("m", "m_up"))
-        ],
+        "depth_error_by_class": [m for m in errors if "_visible_" not in m and not _BAND.search(m)],
     }
     paths = []
     for name, shown in pages.items():
@@ -201,8 +207,12 @@ def _draw(study: Study, found: Mapping[str, Sequence[Difference]]) -> list[Path]
     return paths
 
 
-def _headline_record(found: Mapping[str, Sequence[Difference]], *, step: int) -> MetricRecord:
-    """The declared metric's differences, as the parent run's metrics; steps are runs."""
+def _headline_record(found: Mapping[str, Sequence[Difference]]) -> MetricRecord:
+    """The declared metric's differences, as the parent run's metrics.
+
+    Steps are seconds: what a later call finds comes after what is there.
+    """
+    now_ms = int(time.time() * 1000)
     values: dict[str, float] = {}
     for name, rows in found.items():
         row = declared_of(rows)
@@ -210,4 +220,4 @@ def _headline_record(found: Mapping[str, Sequence[Difference]], *, step: int) ->
             values[f"difference/{name}"] = row.mean
             if row.half_width is not None:
                 values |= {f"difference_low/{name}": row.low, f"difference_high/{name}": row.high}
-    return MetricRecord(step=step, time_ms=int(time.time() * 1000), metrics=values)
+    return MetricRecord(step=now_ms // 1000, time_ms=now_ms, metrics=values)

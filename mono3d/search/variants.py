@@ -73,7 +73,16 @@ class StudySpec(Section):
         for name in self.variants:
             if not name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"variants.{name}: a name is letters, digits, dashes, underscores")
+        for path in (path for name in self.variants for path in self.decided(name)):
+            if path == "seed":
+                raise ValueError("seed: is --seeds, the same for all variants")
+            if path == "mining":
+                raise ValueError("mining: is set key by key, mining.kind and the like")
         return self
+
+    def decided(self, name: str) -> dict[str, Any]:
+        """What the file itself sets for a variant."""
+        return {**self.set, **self.variants[name].set}
 
     def only(self, names: Sequence[str]) -> "StudySpec":
         """The same with the baseline and some of the other variants.
@@ -121,7 +130,10 @@ def load_variants(source: str) -> StudySpec:
     if source in study_names():
         text = (STUDIES / f"{source}.yaml").read_text()
     elif path.is_file():
-        text = path.read_text()
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--variants {source}: cannot be read ({error})") from error
     else:
         raise ConfigError(
             f"--variants {source}: neither a file nor a shipped one ({', '.join(study_names())})"
@@ -150,8 +162,8 @@ def plan_cells(
     _check_reach(given, spec)
     tree = apply_overrides(read_recipe(recipe), given)
     configs = {
-        name: _config_of(tree, spec, variant, source=f"{recipe}, variant {name}")
-        for name, variant in spec.variants.items()
+        name: _config_of(tree, spec, name, source=f"{recipe}, variant {name}")
+        for name in spec.variants
     }
     for one, other in combinations(configs, 2):
         if configs[one] == configs[other]:
@@ -164,20 +176,25 @@ def plan_cells(
 
 
 def _check_reach(given: Sequence[tuple[str, Any]], spec: StudySpec) -> None:
-    """A setting of mining on the command line that variants would drop shall not seem to count."""
-    choosing = [name for name, variant in spec.variants.items() if _KIND in variant.set]
+    """A setting on the command line that the file would drop shall not seem to count."""
+    decided = {name: spec.decided(name) for name in spec.variants}
     for path, value in given:
-        if choosing and path.startswith(_SECTION) and path not in _SHARED:
-            raise ConfigError(
-                f"{path}={value}: variant {choosing[0]} chooses its own mining; say it in the file "
-                f"of variants ({' and '.join(_SHARED)} count for all)"
-            )
+        if path == "seed":
+            raise ConfigError(f"seed={value}: the seeds of a study are those of --seeds")
+        for name, settings in decided.items():
+            if any(path == own or own.startswith(f"{path}.") for own in settings):
+                raise ConfigError(
+                    f"{path}={value}: the file of variants decides that for {name}; say it there"
+                )
+            if _KIND in settings and path.startswith(_SECTION) and path not in _SHARED:
+                raise ConfigError(
+                    f"{path}={value}: variant {name} chooses its own mining; say it in the file "
+                    f"of variants ({' and '.join(_SHARED)} count for all)"
+                )
 
 
-def _config_of(
-    tree: Mapping[str, Any], spec: StudySpec, variant: Variant, *, source: str
-) -> RunConfig:
-    settings = {**spec.set, **variant.set}
+def _config_of(tree: Mapping[str, Any], spec: StudySpec, name: str, *, source: str) -> RunConfig:
+    settings, times = spec.decided(name), spec.variants[name].times
     kind = settings.get(_KIND)
     if kind is not None:
         before = tree.get("mining", {})
@@ -187,11 +204,11 @@ def _config_of(
             settings = {k: v for k, v in shared.items() if v is not None} | settings
     changed = apply_overrides(tree, settings.items())
     config = parse(changed, source=source)
-    if not variant.times:
+    if not times:
         return config
     values = flatten(config)
     products = []
-    for path, factor in variant.times.items():
+    for path, factor in times.items():
         try:
             products.append((path, float(values[path]) * factor))
         except (KeyError, ValueError) as error:

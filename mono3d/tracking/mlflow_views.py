@@ -12,7 +12,16 @@ from collections.abc import Mapping, Sequence
 VIEW_KEY = "mono3d"
 """Of the link: `/#/experiments/<id>/runs?viewStateShareKey=mono3d`."""
 
-COMPARED_TAGS = ("recipe", "mining", "distillation", "detector", "iou_loss", "dataset")
+COMPARED_TAGS = (
+    "recipe",
+    "variant",
+    "seed",
+    "mining",
+    "distillation",
+    "detector",
+    "iou_loss",
+    "dataset",
+)
 """What runs are told apart by, in the order of their columns."""
 
 _TAG_PREFIX = "mlflow.sharedViewState."

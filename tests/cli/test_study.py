@@ -47,6 +47,7 @@ def test_a_dry_run_lists_every_run_and_writes_nothing(  # type: ignore[no-untype
         (["--local"], "cluster.workers=2: --local has one; set it to 1"),
         (["data.root=nowhere", "--local", "cluster.workers=1"], "nowhere"),
         (["--json", "broken.json"], "broken.json: is not a study's results"),
+        (["--json", "missing.json", "--report"], "missing.json: there are no results to report"),
         (["--name", "a/b"], "run name 'a/b': must be up to 100 letters"),
     ],
 )

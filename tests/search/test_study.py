@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from mono3d.errors import ConfigError, DataError
-from mono3d.search.study import Planned, RunCell, differences, run_cells, weaknesses
+from mono3d.search.study import (
+    Planned,
+    RunCell,
+    differences,
+    known_results,
+    run_cells,
+    weaknesses,
+)
 from mono3d.search.study_record import CellResult, Identity, StudyRecord
 from mono3d.search.variants import Cell, StudySpec
 from mono3d.training.progress import Progress, ProgressSink
@@ -192,6 +199,35 @@ def test_a_declared_metric_that_is_not_measured_ends_the_study_at_once(
     with pytest.raises(ConfigError, match=r"abs_rell: is not measured .* mean val/centers_depth_a"):
         run_cells(PLANNED, spec, record, run, parallel=1, display=Watcher())
     assert sum(done.values()) == 1
+
+
+def test_one_run_without_the_declared_metric_does_not_end_the_study(record: StudyRecord) -> None:
+    def run(plan: Planned, sink: ProgressSink) -> RunResult:
+        is_lost = plan.cell.label == "gmm-seed1"  # it was not finite there
+        return replace(answer(plan), metrics={"val/nuscenes_map": 0.1}) if is_lost else answer(plan)
+
+    results = work(record, run, parallel=1)
+    assert [ERROR in found.metrics for found in results] == [True, True, True, False, True, True]
+
+
+def test_results_that_lack_the_declared_metric_are_named_with_their_file(
+    record: StudyRecord,
+) -> None:
+    work(record, lambda plan, sink: answer(plan))
+    spec = SPEC.model_copy(update={"metric": "val/loss"})
+    with pytest.raises(ConfigError, match=r"val/loss: is not measured by the runs in .*results.js"):
+        run_cells(
+            PLANNED, spec, record, lambda p, s: pytest.fail("run"), parallel=1, display=Watcher()
+        )
+
+
+def test_results_on_several_data_sets_are_not_reported_together(record: StudyRecord) -> None:
+    work(record, lambda plan, sink: answer(plan))
+    assert len(known_results(CELLS, record)) == len(CELLS)
+    other = Planned(cell=CELLS[0], identity=Identity(config=CELLS[0].config, data={"val": "c"}))
+    run_cells([other], SPEC, record, lambda p, s: answer(p), parallel=1, display=Watcher())
+    with pytest.raises(ConfigError, match=r"results.json: has these runs on several data sets"):
+        known_results(CELLS, record)
 
 
 def test_a_declared_metric_outside_the_usual_ones_is_kept(record: StudyRecord) -> None:

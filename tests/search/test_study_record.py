@@ -55,8 +55,7 @@ def test_a_result_of_another_config_other_data_or_a_failed_run_does_not_hold(
     add(record, result())
     add(record, result(seed=1, error="out of memory"))
     assert record.find("gmm", 0, tiny_config(), DATA) is not None
-    assert record.find("gmm", 0, tiny_config(), None) is not None  # trusting the file
-    assert record.find("gmm", 0, tiny_config(train__epochs=3), None) is None
+    assert record.find("gmm", 0, tiny_config(train__epochs=3), DATA) is None
     assert record.find("gmm", 0, tiny_config(), {**DATA, "val": "c"}) is None
     assert record.find("gmm", 1, tiny_config(), DATA) is None
     assert record.find("gmm", 2, tiny_config(), DATA) is None
@@ -102,6 +101,23 @@ def test_a_second_study_on_the_same_file_is_refused(tmp_path: Path) -> None:
     assert "results.json: another study is writing to it" in other.stderr
     free = subprocess.run(command, capture_output=True, text=True, check=False)
     assert free.stdout.strip() == "mine"
+
+
+def test_what_another_study_has_added_meanwhile_is_read_under_the_lock(tmp_path: Path) -> None:
+    early, other = StudyRecord(tmp_path / "results.json"), StudyRecord(tmp_path / "results.json")
+    with other.locked():
+        add(other, result(seed=0))
+    with early.locked():
+        add(early, result(seed=1))
+    again = StudyRecord(early.path)
+    assert all(again.find("gmm", seed, tiny_config(), DATA) for seed in (0, 1))
+
+
+def test_a_comparison_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    record = StudyRecord(tmp_path / "results.json")
+    record.describe(comparison={"gmm": [], "ohem": []})
+    record.describe(comparison={"gmm": []})
+    assert json.loads(record.path.read_text())["comparison"] == {"gmm": []}
 
 
 def test_metrics_that_are_not_finite_leave_valid_json(tmp_path: Path) -> None:

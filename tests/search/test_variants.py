@@ -61,6 +61,8 @@ def test_only_says_what_it_cannot_keep(file: Path, names: list[str]) -> None:
         ("metric: val", "metrik: val", "metrik: Extra inputs are not permitted"),
         ("mode: max", "mode: most", "mode: Input should be 'min' or 'max'"),
         ("mined: {", "'a b': {", "variants.a b: a name is letters"),
+        ("{mining.kind: none}", "{seed: 7}", "seed: is --seeds"),
+        ("{mining.kind: none}", "{mining: {kind: none}}", "mining: is set key by key"),
         ("variants:", "variants: [", "not valid YAML"),
     ],
 )
@@ -112,6 +114,35 @@ def test_mining_begins_at_the_same_time_in_every_variant_and_else_has_its_own_de
 def test_a_setting_of_mining_that_variants_would_drop_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^mining.sharpness=3: variant none chooses its own"):
         plan_cells("demo", ["mining.sharpness=3"], load_variants("mining"), [0])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("model.has_uncertainty=true", "model.has_uncertainty=True: the file of variants decides"),
+        ("mining.kind=gmm", "mining.kind=gmm: the file of variants decides that for none"),
+        ("loss.depth_loss=laplace", "that for none; say it there"),
+        ("seed=9", "seed=9: the seeds of a study are those of --seeds"),
+    ],
+)
+def test_what_the_file_decides_the_command_line_cannot(given: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        plan_cells("demo", [given], load_variants("mining"), [0])
+    assert message in str(error.value)
+
+
+def test_mining_that_all_variants_share_is_the_file_s_too(file: Path) -> None:
+    file.write_text(
+        FILE.replace("{mining.kind: none}", "{loss.dims: 0.5}") + "set: {mining.kind: gmm}\n"
+    )
+    with pytest.raises(ConfigError, match=r"^mining.sharpness=9: .* its own mining"):
+        plan_cells("demo", ["mining.sharpness=9"], load_variants(str(file)), [0])
+
+
+def test_a_file_that_is_no_text_is_named(file: Path) -> None:
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"study.yaml: cannot be read"):
+        load_variants(str(file))
 
 
 def test_variants_that_are_the_same_run_are_refused(file: Path) -> None:
