@@ -27,7 +27,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from mono3d.tracking.metric_groups import CORE_METRICS
-from mono3d.tracking.mlflow_views import COMPARED_TAGS, runs_view
+from mono3d.tracking.mlflow_views import COMPARED_TAGS, STUDY_TAGS, runs_view
 from mono3d.tracking.redact import redact, redact_values
 from mono3d.tracking.tracker import RunIdentity
 
@@ -48,7 +48,7 @@ _REJECTION = "INVALID_PARAMETER_VALUE"
 _EXPERIMENT_TAGS = {
     # What it is; whether the UI opens it so depends on what its user chose last.
     "mlflow.experimentKind": "custom_model_development",
-    **runs_view("mono3d", tags=COMPARED_TAGS, metrics=CORE_METRICS),
+    **runs_view("mono3d", tags=(*STUDY_TAGS, *COMPARED_TAGS), metrics=CORE_METRICS),
 }
 
 

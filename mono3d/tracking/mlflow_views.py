@@ -12,17 +12,11 @@ from collections.abc import Mapping, Sequence
 VIEW_KEY = "mono3d"
 """Of the link: `/#/experiments/<id>/runs?viewStateShareKey=mono3d`."""
 
-COMPARED_TAGS = (
-    "recipe",
-    "variant",
-    "seed",
-    "mining",
-    "distillation",
-    "detector",
-    "iou_loss",
-    "dataset",
-)
+COMPARED_TAGS = ("recipe", "mining", "distillation", "detector", "iou_loss", "dataset")
 """What runs are told apart by, in the order of their columns."""
+
+STUDY_TAGS = ("variant", "seed")
+"""What the runs of a study are told apart by; others do not have these."""
 
 _TAG_PREFIX = "mlflow.sharedViewState."
 _TAG_LENGTH = 5000

@@ -63,7 +63,7 @@ def test_a_description_at_the_start_says_what_the_run_is() -> None:
     )
     assert "- **train split:** v1.0-synth/synth_train: 480 frames" in lines
     assert (
-        "- **training:** 5 epochs x 1920 frames, batch 16, muon with lr 0.0056, seed 3"
+        "- **training:** 5 epochs x 1760 frames, batch 16, muon with lr 0.0056, seed 3"
     ) in lines
     assert lines[-1] == "- **measure it again:** `mono3d evaluate 0123abcd`"
 
