@@ -36,6 +36,10 @@ def study(
     only: Annotated[
         str | None, typer.Option(help="Of the variants, these and the baseline: none,gmm,ohem.")
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The variant that others are compared with. Default: the file's."),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(help="Of the study; the same name goes on. Default: RECIPE-VARIANTS."),
@@ -74,6 +78,8 @@ def study(
     from mono3d.search.variants import load_variants, plan_cells
 
     spec = load_variants(variants)
+    if baseline is not None:
+        spec = spec.against(baseline)
     if only is not None:
         spec = spec.only([part.strip() for part in only.split(",")])
     cells = plan_cells(recipe, overrides or [], spec, _seeds(seeds))

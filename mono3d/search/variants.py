@@ -84,6 +84,16 @@ class StudySpec(Section):
         """What the file itself sets for a variant."""
         return {**self.set, **self.variants[name].set}
 
+    def against(self, baseline: str) -> "StudySpec":
+        """The same with another baseline.
+
+        Raises:
+            ConfigError: It is none of the variants.
+        """
+        if baseline not in self.variants:
+            raise ConfigError(f"--baseline {baseline}: is none of {', '.join(self.variants)}")
+        return self.model_copy(update={"baseline": baseline})
+
     def only(self, names: Sequence[str]) -> "StudySpec":
         """The same with the baseline and some of the other variants.
 

@@ -40,6 +40,7 @@ def test_a_dry_run_lists_every_run_and_writes_nothing(  # type: ignore[no-untype
         (["--seeds", "1,1"], "--seeds 1,1: must differ, and be 0 or more"),
         (["--variants", "minning"], "--variants minning: neither a file nor a shipped one"),
         (["--only", "gmm,best"], "--only best: is none of none, gmm,"),
+        (["--baseline", "best"], "--baseline best: is none of none, gmm,"),
         (["--only", "none"], "--only none: nothing to compare none with"),
         (["mining.sharpnes=3"], "mining.sharpnes=3: variant none chooses its own mining"),
         (["loss.deep=3"], "variant none: unknown key loss.deep; did you mean loss.depth?"),

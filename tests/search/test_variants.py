@@ -48,6 +48,14 @@ def test_only_keeps_the_baseline(file: Path) -> None:
     assert list(load_variants(str(file)).only(["heavy"]).variants) == ["plain", "heavy"]
 
 
+def test_another_baseline_changes_no_run(file: Path) -> None:
+    spec = load_variants(str(file))
+    other = spec.against("mined")
+    assert other.baseline == "mined"
+    assert plan_cells("demo", [], other, [0]) == plan_cells("demo", [], spec, [0])
+    assert list(other.only(["heavy"]).variants) == ["mined", "heavy"]
+
+
 @pytest.mark.parametrize("names", [["plain"], ["mined", "nothing"]])
 def test_only_says_what_it_cannot_keep(file: Path, names: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"^--only "):
