@@ -91,6 +91,11 @@ def prepare(study: Study, record: StudyRecord) -> list[Planned]:
         Mono3dError: Data cannot be read, results cannot be written.
     """
     planned = identify(study.cells)
+    _describe(study, record)
+    return planned
+
+
+def _describe(study: Study, record: StudyRecord) -> None:
     spec = study.spec
     record.describe(
         study=study.name,
@@ -103,7 +108,6 @@ def prepare(study: Study, record: StudyRecord) -> list[Planned]:
             for name, variant in spec.variants.items()
         },
     )
-    return planned
 
 
 def study_locally(study: Study, record: StudyRecord, display: StudyDisplay) -> Outcome:
@@ -136,7 +140,9 @@ def report_known(study: Study, record: StudyRecord) -> Outcome:
     """
     if not record.path.exists():
         raise ConfigError(f"{record.path}: there are no results to report")
-    return conclude(study, record, known_results(study.cells, record), NullTracker())
+    known = known_results(study.cells, record)
+    _describe(study, record)
+    return conclude(study, record, known, NullTracker())
 
 
 def conclude(
