@@ -1,15 +1,15 @@
 """Depth samples of all ranks, in one collective of fixed size."""
 
-from dataclasses import fields
-
 import torch
 import torch.distributed as dist
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
-from torch.nn.functional import pad
 
 from mono3d.structures import DepthSamples
 
+_INTEGERS = ("object_ids", "labels", "valid")
+_FIELDS = (*_INTEGERS, "predicted_m", "target_m", "gradient")
+"""Of depth samples, in the order in which they are sent."""
 _IDS_PER_FRAME = 2**20
 _IDS_PER_RANK = 2**40
 
@@ -45,24 +45,26 @@ def gather_samples(local: DepthSamples, *, capacity: int) -> tuple[DepthSamples,
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return local, slice(0, slots)
     packed = _pack(local, capacity)
-    gathered = packed.new_empty(dist.get_world_size(), *packed.shape)
-    dist.all_gather(list(gathered.unbind()), packed)
+    gathered = packed.new_empty(dist.get_world_size() * len(packed))
+    dist.all_gather_single(gathered, packed)
     start = dist.get_rank() * capacity
-    return _unpack(gathered, local), slice(start, start + slots)
+    return _unpack(gathered, dist.get_world_size()), slice(start, start + slots)
 
 
-def _pack(samples: DepthSamples, capacity: int) -> Tensor:
-    """One row a field. Float64 carries float32 and integers below 2^53 without loss."""
-    rows = torch.stack([getattr(samples, f.name).double() for f in fields(samples)])
-    return pad(rows, (0, capacity - rows.shape[1]))
+def _pack(samples: DepthSamples, capacity: int) -> Float64[Tensor, " packed"]:
+    """Field after field. Float64 carries float32 and integers below 2^53 without loss."""
+    packed = samples.valid.new_zeros(len(_FIELDS), capacity, dtype=torch.float64)
+    torch.stack(
+        [getattr(samples, name).double() for name in _FIELDS], out=packed[:, : len(samples.valid)]
+    )
+    return packed.flatten()
 
 
-def _unpack(gathered: Tensor, like: DepthSamples) -> DepthSamples:
-    """From [ranks, fields, capacity]."""
-    values = {
-        f.name: gathered[:, row].flatten().to(getattr(like, f.name).dtype)
-        for row, f in enumerate(fields(like))
-    }
-    ranks = torch.arange(len(gathered), device=gathered.device)
-    first_ids = (_IDS_PER_RANK * ranks).repeat_interleave(gathered.shape[-1])
-    return DepthSamples(**(values | {"object_ids": values["object_ids"] + first_ids}))
+def _unpack(gathered: Float64[Tensor, " packed"], ranks: int) -> DepthSamples:
+    """Of each rank what `_pack` made."""
+    by_field = gathered.view(ranks, len(_FIELDS), -1).transpose(0, 1)
+    integers = by_field[: len(_INTEGERS)].long()
+    integers[0] += _IDS_PER_RANK * torch.arange(ranks, device=gathered.device)[:, None]
+    numbers = by_field[len(_INTEGERS) :].float()
+    values = dict(zip(_FIELDS, [*integers.flatten(1), *numbers.flatten(1)], strict=True))
+    return DepthSamples(**(values | {"valid": values["valid"].bool()}))

@@ -96,5 +96,5 @@ class ScheduledMining(ABC):
 
 
 def _usable(samples: DepthSamples) -> Bool[Tensor, " n"]:
-    fields = (samples.predicted_m, samples.target_m, samples.gradient)
-    return samples.valid & torch.stack([values.isfinite() for values in fields]).all(0)
+    numbers = torch.stack([samples.predicted_m, samples.target_m, samples.gradient])
+    return samples.valid & numbers.isfinite().all(0)
