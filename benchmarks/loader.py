@@ -22,8 +22,9 @@ from benchmarks.support.rows import Row, publish
 from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import PreparedDataset
 from mono3d.training.allocator import keep_freed_memory
-from mono3d.training.assembly import build_codec, build_preparation
+from mono3d.training.assembly import build_preparation
 from mono3d.training.datasets import build_dataset
+from mono3d.training.model_assembly import build_codec
 
 JITTER = 0.2
 NUSCENES_SIZE = (1600, 900)

@@ -37,7 +37,7 @@ CELLS, CELL_M = 16, 4.0
 def batch() -> Batch:
     """Three moments of six cameras with LiDAR and depth; the last one has no labels."""
     frames = [surround_frame(0), surround_frame(1), surround_frame(2, is_labelled=False)]
-    return make_batch(frames, CODEC, with_depth_input=True)
+    return make_batch(frames, CODEC, depth_input="lidar")
 
 
 def train_two_steps(module: TrainModule, batch: Batch) -> list[ObjectiveOutput]:
@@ -216,7 +216,11 @@ class StubDistiller:
         self.adapters = nn.Conv2d(student.features[tap][0], teacher.features[tap][0], 1)
         self._tap = tap
 
-    def losses(self, batch: Batch, student: Predictions) -> LossTerms:
+    def to(self, device: torch.device | str) -> "StubDistiller":
+        self.teacher.to(device)
+        return self
+
+    def losses(self, batch: Batch, student: Predictions, context: StepContext) -> LossTerms:
         wanted = self.teacher(batch).features[self._tap]
         return {"feature": F.mse_loss(self.adapters(student.features[self._tap]), wanted)}
 

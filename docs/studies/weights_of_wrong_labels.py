@@ -23,9 +23,10 @@ from mono3d.data.loaders import Preparation, evaluation_batches
 from mono3d.objectives.protocol import StepContext
 from mono3d.search.variants import Variant, load_variants
 from mono3d.structures import Batch
-from mono3d.training.assembly import build_codec, build_preparation, build_train_module
+from mono3d.training.assembly import build_preparation, build_train_module
 from mono3d.training.checkpoint import load_student, read_metadata
 from mono3d.training.datasets import build_dataset
+from mono3d.training.model_assembly import build_codec
 
 BATCH = 16
 WARM_UP = 20

@@ -245,6 +245,30 @@ class PointCodec(ABC):
         is_read = (best > 0) & is_in_image(centers_px, image_size).flatten(0, 1)
         return torch.where(is_read, said.gather(1, most_central), torch.nan)
 
+    def depth_of_cells(
+        self, responses: Mapping[str, Tensor], image_size: tuple[int, int], stride: int
+    ) -> Float[Tensor, "n cells"]:
+        """Depth in metres that a network says at the cells of a map of any stride, row after row.
+
+        Read from the level of the nearest stride, between its points where it is another one.
+        """
+        sizes = [level_size(image_size, own) for own in self.strides]
+        counts = [height * width for height, width in sizes]
+        levels: tuple[Tensor, ...] = responses["depth_m"].split(counts, dim=1)
+        nearest = min(
+            range(len(sizes)),
+            key=lambda i: max(stride, self.strides[i]) / min(stride, self.strides[i]),
+        )
+        if self.strides[nearest] == stride:
+            return levels[nearest]
+        found: Tensor = F.interpolate(
+            levels[nearest].unflatten(1, sizes[nearest])[:, None],
+            size=level_size(image_size, stride),
+            mode="bilinear",
+            align_corners=False,
+        )
+        return found.flatten(1)
+
     def mean_with_mirrored(
         self,
         said: Mapping[str, Tensor],

@@ -15,6 +15,7 @@ from mono3d.config.data_sections import (
     NuScenesFolder,
     has_nuscenes_metrics,
 )
+from mono3d.config.distillation_sections import DistillationConfig, NoDistillation
 from mono3d.config.iou_sections import IouLossConfig, NoIouLoss
 from mono3d.config.mining_sections import MiningConfig, NoMining
 from mono3d.config.section import Section
@@ -123,6 +124,9 @@ class ImageModel(Section):
     """Predict the scale of a Laplace law around the depth."""
     ground: GroundConfig | None = None
     """Tell backbone and heads the ground's depth under every pixel; null tells heads the rays."""
+    depth_input: Literal["none", "lidar", "objects"] = "none"
+    """Read true depth beside the image: of LiDAR points, or of labels, painted into their 2D boxes.
+    For teachers: evaluation needs it too, and prediction is refused."""
     has_depth_map: bool = False
     """Learn the depth of every LiDAR point too. Training needs LiDAR then, evaluation too unless
     evaluation.depth_map=false, prediction never."""
@@ -339,6 +343,7 @@ class RunConfig(Section):
     model: ModelConfig = DenseModel()
     loss: LossConfig = LossConfig()
     iou_loss: IouLossConfig = NoIouLoss()
+    distillation: DistillationConfig = NoDistillation()
     mining: MiningConfig = NoMining()
     optim: OptimiserConfig = AdamW()
     schedule: ScheduleConfig = CosineSchedule()

@@ -5,7 +5,7 @@ All randomness is a function of (seed, epoch, index): a resumed run sees what it
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,11 +17,13 @@ from mono3d.codec.points import level_size
 from mono3d.data.augment import Augmentation, fit_to_size
 from mono3d.data.images import channels_first, channels_last
 from mono3d.data.lidar import depth_map
+from mono3d.data.object_depth import object_depth_map
 from mono3d.data.sampling import FrameDataset, Sampling
 from mono3d.errors import DataError, Mono3dError
 from mono3d.geometry.camera import affine_projection
 from mono3d.structures import Batch, Boxes3D, Frame, Positives, map_tensors
 
+DepthSource = Literal["lidar", "objects"]
 EncodePositives = Callable[[Boxes3D, Float[Tensor, "b v 3 4"], tuple[int, int]], Positives]
 """Boxes [b v k] of a batch, its projections, and its images' height and width → positives."""
 Item = TypeVar("Item")
@@ -37,8 +39,8 @@ class Preparation:
     epoch_scales: tuple[float, ...] = ()
     """Shares of the size that the first epochs see; later ones see all of it."""
     augmentation: Augmentation | None = None
-    with_depth_input: bool = False
-    """Project the LiDAR points into a depth map for a teacher."""
+    depth_input: DepthSource | None = None
+    """Where a teacher's map of true depth comes from: projected LiDAR points, or the labels."""
     depth_target_stride: int | None = None
     """Project them as targets too, one for each cell of this stride; None is no such target."""
     max_objects: int = 64
@@ -110,11 +112,19 @@ def _prepare(
     stride = how.depth_target_stride
     return _PreparedFrame(
         frame=frame,
-        depth_input=_depth_maps(frame, how.image_size, 1)[:, None]
-        if how.with_depth_input
-        else None,
+        depth_input=_depth_input(frame, how),
         depth_targets=None if stride is None else _depth_maps(frame, how.image_size, stride),
     )
+
+
+def _depth_input(frame: Frame, how: Preparation) -> Float[Tensor, "v 1 h w"] | None:
+    if how.depth_input is None:
+        return None
+    if how.depth_input == "lidar":
+        return _depth_maps(frame, how.image_size, 1)[:, None]
+    cameras = zip(_boxes_of_cameras(frame), frame.projection, strict=True)
+    maps = [object_depth_map(boxes, p, how.image_size) for boxes, p in cameras]
+    return torch.stack(maps)[:, None]
 
 
 def _nearest(boxes: Boxes3D, count: int) -> Boxes3D:

@@ -7,7 +7,7 @@ the new ground plane. For cameras pitched by a few degrees the error is second o
 from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mono3d.geometry.camera import MIN_DEPTH_M, project
@@ -29,6 +29,12 @@ FRONT_FACE = (0, 1, 5, 4)
 def _corner_signs(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "8 3"]:
     """Half of them, copied to a device once: a copy makes the host wait."""
     return torch.tensor(_CORNER_SIGNS, dtype=dtype, device=device) / 2
+
+
+@lru_cache
+def _box_edges(device: torch.device) -> Int64[Tensor, "12 2"]:
+    """`BOX_EDGES`, copied to a device once."""
+    return torch.tensor(BOX_EDGES, device=device)
 
 
 def forward_cam(yaw: Float[Tensor, "*n"]) -> Float[Tensor, "*n 3"]:
@@ -101,7 +107,7 @@ def hull_2d(
         empty (right <= left or bottom <= top).
     """
     height, width = image_size
-    edges = corners[..., torch.tensor(BOX_EDGES, device=corners.device), :]
+    edges = corners[..., _box_edges(corners.device), :]
     edges, in_front = cut_at_camera_plane(edges)
     pixels = project(edges, projection[..., None, None, :, :])
     in_front = in_front[..., None, None]

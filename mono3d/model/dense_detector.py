@@ -88,6 +88,8 @@ class DenseDetector(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.features = trunk.features
         """Name → (channels, stride) of the feature maps that `Predictions.features` holds."""
+        self.responses = {**self.class_branches.out_channels, **self.box_branches.out_channels}
+        """Name → channels of what `Predictions.responses` says of each point in any mode."""
 
     def forward(self, inputs: Inputs) -> Predictions:
         """Responses [n, points, channels] (n = frames x cameras) and feature maps [n, c, h, w]."""

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mono3d.errors import DataError
+from mono3d.geometry.camera import focal_px
 from mono3d.model.backbone import PROBE_PX, Backbone, ImageNormalisation
 from mono3d.model.camera_channels import CameraChannels, GroundChannels, RayChannels
+from mono3d.model.depth_input import DepthInput
 from mono3d.model.neck import FeaturePyramid
 from mono3d.structures import Inputs
 
@@ -31,6 +34,7 @@ class Trunk(nn.Module):
         strides: Sequence[int],
         channels: int,
         ground: GroundChannels | None = None,
+        depth_input: DepthInput | None = None,
     ) -> None:
         """Build the neck.
 
@@ -40,6 +44,7 @@ class Trunk(nn.Module):
             channels: Of the levels.
             ground: Where the ground is, for a backbone that was built for its channels; the levels
                 read it too. None tells the levels their viewing rays alone.
+            depth_input: Tells the levels true depth, of a teacher.
         """
         super().__init__()
         self.strides = tuple(strides)
@@ -47,6 +52,7 @@ class Trunk(nn.Module):
         self._camera_channels: CameraChannels = RayChannels() if ground is None else ground
         self.normalise = ImageNormalisation()
         self.backbone = backbone
+        self.depth_input = depth_input
         self.neck = FeaturePyramid(
             backbone.channels, backbone.strides, strides=strides, channels=channels
         )
@@ -73,6 +79,12 @@ class Trunk(nn.Module):
         pixels = self.normalise(images).contiguous(memory_format=torch.channels_last)
         stages = self.backbone(pixels, camera)
         maps = self.neck(stages, image_size)
+        if self.depth_input is not None:
+            if inputs.depth_input is None:
+                raise DataError("a network with model.depth_input reads true depth: none is given")
+            depth = inputs.depth_input.flatten(0, 1)
+            told = self.depth_input(depth, focal_px(projection), self.neck.strides)
+            maps = [level + more for level, more in zip(maps, told, strict=True)]
         levels = [
             level + self.camera_embedding(camera[stride])
             for level, stride in zip(maps, self.neck.strides, strict=True)

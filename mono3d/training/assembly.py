@@ -1,31 +1,17 @@
 """From a config to live parts: with `datasets` and `objective_assembly` all that knows both."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import assert_never
 
 import torch
 from torch.optim import Optimizer
 
-from mono3d.codec.center import CenterCodec
-from mono3d.codec.class_dims import mean_dims_hwl
-from mono3d.codec.dense import DenseCodec
-from mono3d.codec.depth import LogDepthCodec
-from mono3d.codec.nuscenes_names import ATTRIBUTES
-from mono3d.codec.point_codec import PointCodec, PositionConfidence
-from mono3d.config.mining_sections import SelectionConfig
+from mono3d.codec.point_codec import PointCodec
 from mono3d.config.schema import (
     AdamW,
-    BackboneConfig,
-    CenterModel,
-    ConfiguredBackbone,
     CosineSchedule,
-    DenseModel,
     Muon,
     OptimiserConfig,
-    PretrainedBackbone,
-    ResNetBackbone,
     RunConfig,
     ScheduleConfig,
     Sgd,
@@ -36,18 +22,9 @@ from mono3d.data.loaders import BatchLoader, Preparation
 from mono3d.data.merged import MergedDataset
 from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares
 from mono3d.errors import ConfigError
-from mono3d.model.backbone import (
-    Backbone,
-    build_from_config,
-    build_pretrained,
-    build_resnet,
-)
-from mono3d.model.camera_channels import GroundChannels
-from mono3d.model.center_detector import CenterDetector
-from mono3d.model.dense_detector import DenseDetector
-from mono3d.model.depth_head import DepthHead
-from mono3d.model.trunk import Trunk
+from mono3d.training.distillation_assembly import DepthInput, build_distiller
 from mono3d.training.loop import FitPlan
+from mono3d.training.model_assembly import build_codec, build_model
 from mono3d.training.objective_assembly import build_objective
 from mono3d.training.precision import autocast_dtype
 from mono3d.training.schedule import (
@@ -66,143 +43,27 @@ def image_size(config: RunConfig) -> tuple[int, int]:
     return config.input.image_height_px, config.input.image_width_px
 
 
-def build_depth_codec(config: RunConfig) -> LogDepthCodec:
-    """The depth code that model and codec share."""
-    code = config.model.depth_code
-    return LogDepthCodec(
-        reference_focal_px=code.reference_focal_px,
-        mean_log_m=code.mean_log_m,
-        std_log=code.std_log,
-    )
-
-
-def build_codec(config: RunConfig) -> DenseCodec | CenterCodec:
-    """Encode and decode of the detector's family."""
-    try:
-        mean_dims = mean_dims_hwl(config.data.class_names, config.data.mean_dims_hwl)
-    except ValueError as error:
-        raise ConfigError(f"data.mean_dims_hwl: {error}; add them there") from error
-    position = None
-    if config.evaluation.position_tolerances_m:
-        position = PositionConfidence(
-            tolerances_m=config.evaluation.position_tolerances_m,
-            relative_error=config.evaluation.assumed_depth_error,
-        )
-    model = config.model
-    match model:
-        case DenseModel():
-            return DenseCodec(
-                strides=model.strides_px,
-                first_limit_px=model.first_limit_px,
-                depth=build_depth_codec(config),
-                mean_dims_hwl=mean_dims,
-                max_positives=model.max_positives,
-                radius_strides=model.center_radius_strides,
-                min_points=config.input.min_points,
-                position=position,
-            )
-        case CenterModel():
-            return CenterCodec(
-                stride=model.stride_px,
-                depth=build_depth_codec(config),
-                mean_dims_hwl=mean_dims,
-                min_points=config.input.min_points,
-                position=position,
-            )
-        case _:
-            assert_never(model)
-
-
-def build_backbone(config: BackboneConfig, *, camera_channels: int = 0) -> Backbone:
-    """An image backbone."""
-    match config:
-        case ResNetBackbone():
-            return build_resnet(
-                config.depth, config.width, stages=config.stages, camera_channels=camera_channels
-            )
-        case ConfiguredBackbone():
-            with _naming("model.backbone.model_type", config.model_type):
-                return build_from_config(
-                    config.model_type, config.options, camera_channels=camera_channels
-                )
-        case PretrainedBackbone():
-            with _naming("model.backbone.source", config.source):
-                return build_pretrained(config.source, camera_channels=camera_channels)
-        case _:
-            assert_never(config)
-
-
-@contextmanager
-def _naming(key: str, value: str) -> Iterator[None]:
-    """Say which key a backbone came from when transformers refuses it."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"{key}={value}: transformers cannot build it: {reason}") from error
-
-
-def build_model(config: RunConfig) -> DenseDetector | CenterDetector:
-    """The student, with fresh weights (or pretrained backbone weights)."""
-    model = config.model
-    depth = build_depth_codec(config)
-    ground = None
-    if model.ground is not None:
-        ground = GroundChannels(depth=depth, height_m=model.ground.height_m)
-    trunk = Trunk(
-        backbone=build_backbone(
-            model.backbone, camera_channels=0 if ground is None else ground.count
-        ),
-        strides=(model.stride_px,) if isinstance(model, CenterModel) else model.strides_px,
-        channels=model.channels,
-        ground=ground,
-    )
-    head = DepthHead(
-        depth,
-        num_bins=model.num_depth_bins,
-        bin_width_m=model.depth_bin_width_m,
-        has_uncertainty=model.has_uncertainty,
-    )
-    has_selection = isinstance(config.mining, SelectionConfig)
-    match model:
-        case DenseModel():
-            return DenseDetector(
-                trunk=trunk,
-                tower_depth=model.tower_depth,
-                num_classes=len(config.data.class_names),
-                num_attributes=len(ATTRIBUTES),
-                depth_head=head,
-                has_depth_map=model.has_depth_map,
-                has_selection=has_selection,
-            )
-        case CenterModel():
-            return CenterDetector(
-                trunk=trunk,
-                tower_depth=model.tower_depth,
-                num_classes=len(config.data.class_names),
-                num_attributes=len(ATTRIBUTES),
-                depth_head=head,
-                has_depth_map=model.has_depth_map,
-                has_keypoints=model.has_keypoints,
-                has_selection=has_selection,
-            )
-        case _:
-            assert_never(model)
-
-
 def build_train_module(config: RunConfig, device: torch.device | str = "cpu") -> TrainModule:
-    """Student and objective, with the same weights on every device."""
+    """Student, objective and distiller, with the same weights on every device."""
     torch.manual_seed(config.seed)
+    student, codec = build_model(config), build_codec(config)
+    distiller = build_distiller(config, student, codec)
     module = TrainModule(
-        build_model(config),
-        build_objective(config, build_codec(config)),
+        student,
+        build_objective(config, codec),
+        None if distiller is None else distiller.to(device),
         autocast_dtype=autocast_dtype(config.train.precision, torch.device(device)),
     )
     return module.to(device)
 
 
 def build_preparation(
-    config: RunConfig, codec: PointCodec, *, training: bool, with_depth: bool | None = None
+    config: RunConfig,
+    codec: PointCodec,
+    *,
+    training: bool,
+    with_depth: bool | None = None,
+    depth_input: DepthInput | None = None,
 ) -> Preparation:
     """What a loader does with a frame; only training frames are augmented.
 
@@ -211,7 +72,10 @@ def build_preparation(
         codec: The network's.
         training: Whether frames are to be learnt.
         with_depth: Whether maps of LiDAR depth come with them; None: as training needs it.
+        depth_input: True depth to read; None: as the network itself needs it.
     """
+    if depth_input is None:
+        depth_input = config.model.depth_input
     if with_depth is None:
         with_depth = training and config.model.has_depth_map
     augmentation = None
@@ -231,14 +95,20 @@ def build_preparation(
         augmentation=augmentation,
         epoch_scales=config.input.epoch_scales if training else (),
         max_objects=config.input.max_objects,
+        depth_input=None if depth_input == "none" else depth_input,
         depth_target_stride=codec.strides[0] if with_depth else None,
     )
 
 
 def build_loader(
-    config: RunConfig, dataset: FrameDataset, *, rank: int, world_size: int
+    config: RunConfig,
+    dataset: FrameDataset,
+    *,
+    rank: int,
+    world_size: int,
+    depth_input: DepthInput | None = None,
 ) -> BatchLoader:
-    """Training batches of one rank."""
+    """Training batches of one rank; `depth_input` as in `build_preparation`."""
     threshold, empty = config.input.class_balance_threshold, config.input.empty_frame_share
     exponent = config.input.object_count_exponent
     shares = None
@@ -267,7 +137,9 @@ def build_loader(
             f"train.batch_size: an epoch has {sampling.epoch_frames} frames, but one step of "
             f"{world_size} workers needs {wanted}"
         )
-    preparation = build_preparation(config, build_codec(config), training=True)
+    preparation = build_preparation(
+        config, build_codec(config), training=True, depth_input=depth_input
+    )
     return BatchLoader(dataset, preparation, sampling, num_workers=config.input.loader_processes)
 
 

@@ -9,25 +9,19 @@ from pathlib import Path
 import torch
 
 from mono3d.config.data_sections import has_official_metrics
-from mono3d.config.load import apply_overrides, parse, parse_override
 from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import evaluation_batches
 from mono3d.data.sampling import FrameDataset
 from mono3d.errors import ConfigError
 from mono3d.evaluation.oracle import Quantity
-from mono3d.model.center_detector import CenterDetector
-from mono3d.model.dense_detector import DenseDetector
 from mono3d.tracking.tracker import Tracker
-from mono3d.training.assembly import (
-    build_codec,
-    build_model,
-    build_preparation,
-)
+from mono3d.training.assembly import build_preparation
 from mono3d.training.batch_trial import evaluation_fits
-from mono3d.training.checkpoint import load_student, read_metadata
+from mono3d.training.checkpoint import load_student
 from mono3d.training.datasets import build_dataset
 from mono3d.training.evaluate import evaluate_split, oracle_scores
 from mono3d.training.export import ExportedDetector
+from mono3d.training.model_assembly import build_codec, build_model, load_network
 from mono3d.training.report import write_figures
 
 _logger = logging.getLogger(__name__)
@@ -43,27 +37,6 @@ class Assessment:
     figures: Sequence[Path]
     oracles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Metrics with a quantity replaced by the truth, by quantity."""
-
-
-def load_network(
-    location: str, overrides: Sequence[str] = (), *, device: str | None = None
-) -> tuple[RunConfig, DenseDetector | CenterDetector]:
-    """A checkpoint's config, changed by PATH=VALUE overrides, and its averaged weights.
-
-    Args:
-        location: Folder or s3:// URI.
-        overrides: Such as other data.
-        device: Such as `cuda:1`; a GPU if there is one, unless given.
-
-    Raises:
-        Mono3dError: If there is no whole checkpoint of this architecture there.
-    """
-    metadata = read_metadata(location)
-    tree = apply_overrides(metadata.config, map(parse_override, overrides))
-    config = parse(tree, source=location)
-    network = build_model(config)
-    load_student(location, network)
-    return config, network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def assess_checkpoint(

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from mono3d.config.load import apply_overrides, parse
 from mono3d.config.schema import RunConfig
-from mono3d.training.assembly import build_model
 from mono3d.training.batch_advice import micro_batches, smaller_batch
 from mono3d.training.datasets import build_dataset
 from mono3d.training.evaluate import answer_frames
 from mono3d.training.loop import endless_steps
+from mono3d.training.model_assembly import build_model
 from mono3d.training.out_of_memory import EvaluationMemoryError, memory_bytes, on_shortage
 from mono3d.training.parts import BuildParts, Place, RunParts, start_process
 

@@ -43,6 +43,7 @@ FIGURES = "last_evaluation"
 
 _LIBRARIES = ("mono3d", "torch", "numpy", "transformers", "safetensors", "ray")
 _STUDENT = "student."
+_DATA_NAMES = {"train": "split train", "val": "split val", "teacher": "the teacher"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,13 +257,13 @@ def first_whole(locations: Iterable[Location], say: Callable[[str], None]) -> Lo
 
 
 def _check_data(found: Mapping[str, Any], expected: Mapping[str, Any], *, source: str) -> None:
-    """The same frames and labels, wherever they lie by now."""
+    """The same frames and labels, and the same teacher, wherever they lie by now."""
     for split in sorted(found.keys() & expected.keys()):
         was, now = (data[split]["fingerprint"][:16] for data in (found, expected))
         if was != now:
             raise CheckpointError(
-                f"{source}: was trained with other data: split {split} had fingerprint {was}, "
-                f"now {now}; restore the data or take another run name"
+                f"{source}: was trained with other data: {_DATA_NAMES.get(split, split)} had "
+                f"fingerprint {was}, now {now}; restore the data or take another run name"
             )
 
 

@@ -69,13 +69,24 @@ def read_verified(location: str | Path, name: str) -> bytes:
         CheckpointError: It is not there or damaged, or the checkpoint is incomplete.
         StorageError: The store cannot be asked.
     """
+    expected = digest(location, name)
+    content = read_bytes(join(location, name))
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise _damaged(location, name)
+    return content
+
+
+def digest(location: str | Path, name: str) -> str:
+    """The sha256 that the manifest says of one file of a checkpoint; the file is not read.
+
+    Raises:
+        CheckpointError: It is not there, or the checkpoint is incomplete.
+        StorageError: The store cannot be asked.
+    """
     entry = _read_manifest(location).get(name)
     if entry is None:
         raise CheckpointError(f"checkpoint {location}: holds no {name}")
-    content = read_bytes(join(location, name))
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise _damaged(location, name)
-    return content
+    return str(entry["sha256"])
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -52,6 +52,7 @@ def build_dataset(
     if with_points is None:
         with_points = split == "train" and config.model.has_depth_map
         with_points |= split == "val" and measures_depth_map(config)
+        with_points |= config.model.depth_input == "lidar"
     bare = partial(build_dataset, config, split, with_points=False, has_labels=has_labels)
     cache_gib = config.input.cache_gib
     if not isinstance(data, MergedData):

@@ -35,9 +35,10 @@ from mono3d.evaluation.kitti_ap import RECALLS
 from mono3d.evaluation.oracle import Quantity, with_truth
 from mono3d.geometry.camera import focal_px
 from mono3d.structures import Batch, Detections, to_device
-from mono3d.training.assembly import build_codec, build_preparation
+from mono3d.training.assembly import build_preparation
 from mono3d.training.datasets import measures_depth_map
 from mono3d.training.detect import detect, respond
+from mono3d.training.model_assembly import build_codec
 from mono3d.training.out_of_memory import evaluation_memory
 
 PAIRINGS: tuple[Literal["centers", "matched"], ...] = ("centers", "matched")

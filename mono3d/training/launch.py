@@ -19,6 +19,7 @@ from mono3d.tracking.spool import Spool
 from mono3d.tracking.tracker import NullTracker, Tracker
 from mono3d.training.checkpoint import METRICS, first_whole, read_metadata
 from mono3d.training.checkpoint_files import verified_copy
+from mono3d.training.distillation_assembly import with_teacher_found
 from mono3d.training.failure_callback import FailureCallback, first_line, root_of, understood
 from mono3d.training.mailbox import Mailbox, Message
 from mono3d.training.parts import BuildParts, build_parts
@@ -66,6 +67,7 @@ def launch(
         Mono3dError: What else a worker found that the user can fix.
     """
     tracker, sink = tracker or NullTracker(), sink or NoDisplay()
+    config = with_teacher_found(config)
     location = run_location(config, name)
     finished = open_run(location, config)
     if finished is not None:
@@ -98,6 +100,7 @@ def launch_profile(
     Raises:
         Mono3dError: As `launch` does.
     """
+    config = with_teacher_found(config)
     location = join(run_location(config, name), PROFILE)
     work = partial(profile_worker, steps=steps)
     _work_on_ray(config, location, work, build, tracker=NullTracker(), sink=sink or NoDisplay())

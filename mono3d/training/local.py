@@ -20,6 +20,7 @@ from mono3d.training.checkpoint import (
     read_metadata,
     save_checkpoint,
 )
+from mono3d.training.distillation_assembly import with_teacher_found
 from mono3d.training.initial_weights import start_from
 from mono3d.training.loop import fit
 from mono3d.training.parts import BuildParts, Place, RunParts, build_parts, start_process
@@ -57,7 +58,7 @@ def train_locally(
         ConfigError: `cluster.storage` is not on this machine, or the name has another config.
         Mono3dError: As building, loading and saving do.
     """
-    sink = sink or NoDisplay()
+    sink, config = sink or NoDisplay(), with_teacher_found(config)
     folder = local_folder(config, name)
     finished = open_run(str(folder), config)
     if finished is not None:

@@ -23,6 +23,7 @@ from mono3d.training.assembly import (
 )
 from mono3d.training.checkpoint import RunFacts
 from mono3d.training.datasets import build_dataset
+from mono3d.training.distillation_assembly import TeacherFacts, depth_input, teacher_facts
 from mono3d.training.distributed import share_buffers
 from mono3d.training.evaluate import evaluate_split
 from mono3d.training.loop import FitPlan
@@ -92,8 +93,13 @@ def build_parts(config: RunConfig, place: Place) -> RunParts:
         ConfigError: Settings do not fit the data or each other.
         DataError: The data set cannot be read.
     """
-    train, val = build_dataset(config, "train"), build_dataset(config, "val")
-    loader = build_loader(config, train, rank=place.rank, world_size=place.world_size)
+    teacher = teacher_facts(config)
+    depth = depth_input(config, teacher)
+    train = build_dataset(config, "train", with_points=True if depth == "lidar" else None)
+    val = build_dataset(config, "val")
+    loader = build_loader(
+        config, train, rank=place.rank, world_size=place.world_size, depth_input=depth
+    )
     rule = build_step_rule(
         config, batches_per_epoch=loader.batches_per_epoch, world_size=place.world_size
     )
@@ -102,7 +108,7 @@ def build_parts(config: RunConfig, place: Place) -> RunParts:
         loader=loader,
         plan=build_plan(config),
         evaluate=_Validation(config, val, place.figures if place.rank == 0 else None),
-        facts=run_facts(config, {"train": train, "val": val}),
+        facts=run_facts(config, {"train": train, "val": val}, teacher),
         frames_per_step=rule.effective_batch,
     )
 
@@ -120,12 +126,16 @@ def build_state(config: RunConfig, rule: StepRule, place: Place) -> TrainState:
     )
 
 
-def run_facts(config: RunConfig, splits: Mapping[str, FrameDataset]) -> RunFacts:
-    """What checkpoints say about a run."""
+def run_facts(
+    config: RunConfig, splits: Mapping[str, FrameDataset], teacher: TeacherFacts | None = None
+) -> RunFacts:
+    """What checkpoints say about a run: its teacher is data of it too."""
     data: dict[str, Any] = {
         name: {"frames": len(dataset), "fingerprint": dataset.fingerprint}
         for name, dataset in splits.items()
     }
+    if teacher is not None:
+        data["teacher"] = teacher.as_data()
     return RunFacts(
         config=config.model_dump(mode="json"), fingerprint=fingerprint(config), data=data
     )

@@ -21,10 +21,10 @@ from mono3d.errors import ConfigError, DataError, Mono3dError
 from mono3d.evaluation.shown_scores import shown_scores
 from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM
 from mono3d.structures import Detections, Frame, to_device
-from mono3d.training.assembly import build_codec, build_preparation
-from mono3d.training.assess import load_network
+from mono3d.training.assembly import build_preparation
 from mono3d.training.checkpoint import read_metadata
 from mono3d.training.detect import detect, respond
+from mono3d.training.model_assembly import build_codec, load_network
 from mono3d.training.run_record import resolve_checkpoint
 
 
@@ -69,6 +69,11 @@ class Detector:
         """
         location = resolve_checkpoint(str(source))
         config, network = load_network(location, overrides, device=device)
+        if config.model.depth_input != "none":
+            raise ConfigError(
+                f"{location}: has model.depth_input={config.model.depth_input}: it is a teacher, "
+                "which reads true depth; predict with a network that it taught"
+            )
         return cls(config, network, read_metadata(location).metrics)
 
     @property

@@ -20,6 +20,7 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 from mono3d.config.schema import RunConfig
 from mono3d.storage.location import join, upload_directory
 from mono3d.training.batch_trial import training_fits
+from mono3d.training.distillation_assembly import with_teacher_found
 from mono3d.training.local import best_device, local_folder
 from mono3d.training.loop import endless_steps
 from mono3d.training.parts import BuildParts, Place, RunParts, build_parts, start_process
@@ -55,6 +56,7 @@ def profile_locally(
     Raises:
         Mono3dError: As `train_locally` does, but for the name of a run with another config.
     """
+    config = with_teacher_found(config)
     location = join(local_folder(config, name), PROFILE)
     place = Place(device=best_device())
     with training_fits(config, place, build, (sink or NoDisplay()).say):

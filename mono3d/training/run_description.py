@@ -46,7 +46,7 @@ def run_tags(config: RunConfig, recipe: str | None = None) -> dict[str, str]:
     """What runs are told apart by: columns of the run table, rows of a comparison."""
     tags = {
         "mining": config.mining.kind,
-        "distillation": "none",
+        "distillation": config.distillation.kind,
         "detector": config.model.kind,
         "dataset": dataset_name(config.data),
         "iou_loss": config.iou_loss.kind,
@@ -72,6 +72,7 @@ def describe(config: RunConfig, place: RunPlace, outcome: RunOutcome | None = No
         "mining": _choice(config.mining),
         "losses": _losses(config),
         "IoU loss": _choice(config.iou_loss),
+        "distillation": _choice(config.distillation),
         **{f"{purpose} split": text for purpose, text in place.splits.items()},
         "training": _training(config),
         "run folder": f"`{place.folder}`",
@@ -92,6 +93,10 @@ def _in_short(config: RunConfig, recipe: str | None) -> str:
     kinds = [f"{config.model.kind} detector", f"mining {config.mining.kind}"]
     if config.iou_loss.kind != "none":
         kinds.append(f"IoU loss {config.iou_loss.kind}")
+    if config.distillation.kind != "none":
+        kinds.append(f"distillation {config.distillation.kind}")
+    if config.model.depth_input != "none":
+        kinds.append(f"a teacher that reads {config.model.depth_input} depth")
     made_of = "" if recipe is None else f"Recipe `{recipe}`: "
     return f"{made_of}{', '.join(kinds)}; {dataset_name(config.data)}."
 

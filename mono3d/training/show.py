@@ -9,6 +9,7 @@ from torch import Tensor
 from mono3d.codec.center import CenterCodec
 from mono3d.codec.point_codec import PointCodec
 from mono3d.codec.points import level_size
+from mono3d.config.distillation_sections import NoDistillation
 from mono3d.config.schema import RunConfig
 from mono3d.data.lidar import depth_map
 from mono3d.data.loaders import PreparedDataset
@@ -18,8 +19,9 @@ from mono3d.evaluation.target_figure import Teaching
 from mono3d.objectives.detection import PointObjective
 from mono3d.objectives.protocol import StepContext
 from mono3d.structures import Batch, Frame
-from mono3d.training.assembly import build_codec, build_preparation, build_train_module
+from mono3d.training.assembly import build_preparation, build_train_module
 from mono3d.training.checkpoint import load_student
+from mono3d.training.model_assembly import build_codec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,8 @@ def show_frames(
     codec = build_codec(config)
     preparation = build_preparation(config, codec, training=True)
     prepared = PreparedDataset(dataset, preparation, config.seed)
-    module = build_train_module(config).eval()
+    untaught = config.model_copy(update={"distillation": NoDistillation()})
+    module = build_train_module(untaught).eval()
     if checkpoint is not None:
         load_student(checkpoint, module.student)
     for index in indices:

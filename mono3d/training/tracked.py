@@ -20,6 +20,7 @@ from mono3d.training.assess import Assessment, record_network
 from mono3d.training.checkpoint import copy_figures, read_metadata
 from mono3d.training.checkpoint_files import verified_copy
 from mono3d.training.datasets import SPLITS, build_dataset, split_records
+from mono3d.training.distillation_assembly import with_teacher_found
 from mono3d.training.launch import launch, launch_profile
 from mono3d.training.progress import ProgressSink
 from mono3d.training.run_description import RunOutcome, RunPlace, describe, run_tags
@@ -61,6 +62,7 @@ def train_tracked(
     Raises:
         Mono3dError: As `launch` does; the run's record then says FAILED.
     """
+    config = with_teacher_found(config)
     identity = RunIdentity(
         name=name,
         params=flatten(config),
@@ -74,6 +76,8 @@ def train_tracked(
         tracker.describe(describe(config, place))
         result = launch(config, name=name, tracker=tracker, sink=sink)
         best = result.best_checkpoint
+        if config.model.depth_input != "none":  # images and cameras alone do not make it answer
+            exports_network = False
         if exports_network:
             sink.say(f"exporting {best}")
         with verified_copy(best) as directory, TemporaryDirectory() as scratch:

@@ -126,12 +126,33 @@ def test_of_too_many_objects_the_nearest_are_kept() -> None:
 
 
 def test_depth_for_teachers_is_true_depth_where_points_are() -> None:
-    batch = make_batch([surround_frame(0)], CODEC, with_depth_input=True)
+    batch = make_batch([surround_frame(0)], CODEC, depth_input="lidar")
     assert batch.depth_input is not None
     assert batch.depth_input.shape == (1, 6, 1, *IMAGE_SIZE)
     known = batch.depth_input[batch.depth_input > 0]
     assert len(known) > 20
     assert known.max() < 40
+
+
+def test_depth_of_objects_needs_labels_alone_and_follows_the_augmented_image() -> None:
+    frame = replace(surround_frame(0), points=None)
+    mirror = Augmentation(flip_probability=1.0, colour=None)
+    plain = make_batch([frame], CODEC, depth_input="objects").depth_input
+    mirrored = make_batch([frame], CODEC, augmentation=mirror, depth_input="objects").depth_input
+    assert plain is not None
+    assert mirrored is not None
+    depths = frame.boxes_cam[0].centers[:, 2] if frame.boxes_cam else torch.zeros(0)
+    painted = plain[0, 0].unique()
+    assert len(painted) > 1
+    assert torch.isin(painted[painted > 0], depths).all()
+    shifted = (mirrored - plain.flip(-1)).abs() > 1e-3
+    assert shifted.float().mean() < 0.01  # rounding at the edges of boxes
+
+
+def test_depth_of_objects_of_an_unlabelled_frame_is_unknown() -> None:
+    batch = make_batch([surround_frame(2, is_labelled=False)], CODEC, depth_input="objects")
+    assert batch.depth_input is not None
+    assert not batch.depth_input.any()
 
 
 def test_depth_targets_are_the_nearest_points_of_cells() -> None:
@@ -160,7 +181,7 @@ def test_depth_without_points_is_an_error_that_names_the_frame() -> None:
     with pytest.raises(
         DataError, match=r"^frame moment-4: depth .*wanted, but it has no LiDAR points"
     ):
-        prepare_batch([frame], [torch.Generator()], preparation(with_depth_input=True))
+        prepare_batch([frame], [torch.Generator()], preparation(depth_input="lidar"))
 
 
 def test_an_epoch_has_its_batches_and_can_start_in_its_middle() -> None:

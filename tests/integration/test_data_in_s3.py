@@ -22,12 +22,13 @@ from mono3d.errors import DataError, StorageError
 from mono3d.storage import s3
 from mono3d.storage.location import upload_directory
 from mono3d.structures import map_tensors
-from mono3d.training.assembly import build_codec, build_model, build_preparation
+from mono3d.training.assembly import build_preparation
 from mono3d.training.checkpoint_files import MANIFEST
 from mono3d.training.datasets import build_dataset
 from mono3d.training.evaluate import evaluate_split
 from mono3d.training.launch import launch
 from mono3d.training.local import train_locally
+from mono3d.training.model_assembly import build_codec, build_model
 from tests.support.kitti_folder import FRAMES, write_kitti
 from tests.support.nuscenes_tables import CLASSES, VERSION, write_tables
 from tests.support.s3_proxy import S3Proxy, s3_proxy

@@ -17,11 +17,12 @@ from mono3d.data.kitti_format import read_calibration
 from mono3d.data.loaders import prepare_batch
 from mono3d.structures import Boxes3D, Detections
 from mono3d.tracking.tracker import RunIdentity
-from mono3d.training.assembly import build_codec, build_preparation
+from mono3d.training.assembly import build_preparation
 from mono3d.training.assess import record_network
 from mono3d.training.checkpoint_files import verified_copy
 from mono3d.training.detect import suppress
 from mono3d.training.local import train_locally
+from mono3d.training.model_assembly import build_codec
 from tests.support.kitti_folder import FRAMES, write_kitti
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]

@@ -1,6 +1,7 @@
 """Detectors small enough for a test, with the codecs of `tests.support.frames`."""
 
 import torch
+from torch import nn
 
 from mono3d.codec.center import CenterCodec
 from mono3d.codec.dense import DenseCodec
@@ -8,6 +9,7 @@ from mono3d.model.backbone import Backbone, build_resnet
 from mono3d.model.center_detector import CenterDetector
 from mono3d.model.dense_detector import DenseDetector
 from mono3d.model.depth_head import DepthHead
+from mono3d.model.depth_input import DepthInput
 from mono3d.model.trunk import Trunk
 from mono3d.objectives.center import CenterObjective
 from mono3d.objectives.dense import DenseObjective
@@ -31,11 +33,17 @@ def make_detector(
     has_uncertainty: bool = False,
     has_selection: bool = False,
     backbone: Backbone | None = None,
+    reads_depth: bool = False,
 ) -> DenseDetector:
     """A detector of two classes, by default on a quarter of a ResNet-18."""
     torch.manual_seed(seed)
     return DenseDetector(
-        trunk=Trunk(backbone=backbone or build_resnet(18, 16), strides=strides, channels=8),
+        trunk=Trunk(
+            backbone=backbone or build_resnet(18, 16),
+            strides=strides,
+            channels=8,
+            depth_input=_depth_input(reads_depth),
+        ),
         tower_depth=1,
         num_classes=NUM_CLASSES,
         num_attributes=NUM_ATTRIBUTES,
@@ -44,6 +52,15 @@ def make_detector(
         ),
         has_selection=has_selection,
     )
+
+
+def _depth_input(reads_depth: bool) -> DepthInput | None:
+    """Of a teacher: with weights, where a new one has zeros."""
+    if not reads_depth:
+        return None
+    branch = DepthInput(make_codec().depth, channels=8)
+    nn.init.normal_(branch.output.weight, std=0.1)
+    return branch
 
 
 def make_objective(
@@ -86,11 +103,17 @@ def make_center_detector(
     has_uncertainty: bool = False,
     has_keypoints: bool = False,
     has_selection: bool = False,
+    reads_depth: bool = False,
 ) -> CenterDetector:
     """A center detector of two classes on a quarter of a ResNet-18."""
     torch.manual_seed(seed)
     return CenterDetector(
-        trunk=Trunk(backbone=build_resnet(18, 16), strides=(4,), channels=8),
+        trunk=Trunk(
+            backbone=build_resnet(18, 16),
+            strides=(4,),
+            channels=8,
+            depth_input=_depth_input(reads_depth),
+        ),
         tower_depth=1,
         num_classes=NUM_CLASSES,
         num_attributes=NUM_ATTRIBUTES,

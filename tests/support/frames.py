@@ -14,7 +14,7 @@ from mono3d.codec.dense import DenseCodec
 from mono3d.codec.depth import LogDepthCodec
 from mono3d.codec.point_codec import PointCodec
 from mono3d.data.augment import Augmentation
-from mono3d.data.loaders import Preparation, prepare_batch
+from mono3d.data.loaders import DepthSource, Preparation, prepare_batch
 from mono3d.geometry.boxes import corners_cam, hull_2d, yaw_cam_from_bev
 from mono3d.geometry.camera import transform_points
 from mono3d.structures import Batch, Boxes3D, Frame
@@ -196,14 +196,14 @@ def make_batch(
     *,
     augmentation: Augmentation | None = None,
     max_objects: int = 16,
-    with_depth_input: bool = False,
+    depth_input: DepthSource | None = None,
 ) -> Batch:
     """Frames through the loader's own preparation."""
     preparation = Preparation(
         image_size=IMAGE_SIZE,
         encode=codec.positives,
         augmentation=augmentation,
-        with_depth_input=with_depth_input,
+        depth_input=depth_input,
         max_objects=max_objects,
     )
     generator = torch.Generator().manual_seed(0)

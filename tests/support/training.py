@@ -16,6 +16,7 @@ from mono3d.data.loaders import BatchLoader
 from mono3d.structures import Batch
 from mono3d.training.assembly import build_loader, build_plan, build_step_rule
 from mono3d.training.checkpoint import save_checkpoint
+from mono3d.training.distillation_assembly import depth_input, teacher_facts
 from mono3d.training.optimiser_state import optimiser_tensors
 from mono3d.training.parts import Place, RunParts, build_state, run_facts
 from mono3d.training.progress import NoDisplay, Progress
@@ -72,7 +73,14 @@ def tiny_config(**overrides: object) -> RunConfig:
 def tiny_parts(config: RunConfig, place: Place) -> RunParts:
     """Parts on frames in memory; evaluation is one number."""
     dataset = FramesInMemory(NUM_FRAMES)
-    loader = build_loader(config, dataset, rank=place.rank, world_size=place.world_size)
+    teacher = teacher_facts(config)
+    loader = build_loader(
+        config,
+        dataset,
+        rank=place.rank,
+        world_size=place.world_size,
+        depth_input=depth_input(config, teacher),
+    )
     rule = build_step_rule(
         config, batches_per_epoch=loader.batches_per_epoch, world_size=place.world_size
     )
@@ -81,7 +89,7 @@ def tiny_parts(config: RunConfig, place: Place) -> RunParts:
         loader=loader,
         plan=build_plan(config),
         evaluate=no_evaluation,
-        facts=run_facts(config, {"train": dataset}),
+        facts=run_facts(config, {"train": dataset}, teacher),
         frames_per_step=rule.effective_batch,
     )
 

@@ -9,10 +9,7 @@ from transformers import ResNetConfig, ResNetModel
 
 from mono3d.errors import ConfigError
 from mono3d.training.assembly import (
-    build_backbone,
-    build_codec,
     build_loader,
-    build_model,
     build_optimizer,
     build_plan,
     build_preparation,
@@ -21,6 +18,7 @@ from mono3d.training.assembly import (
     build_train_module,
 )
 from mono3d.training.datasets import build_dataset
+from mono3d.training.model_assembly import build_backbone, build_codec, build_model
 from mono3d.training.muon import Muon
 from tests.support.frames import IMAGE_SIZE, FramesInMemory
 from tests.support.training import CENTER, tiny_config

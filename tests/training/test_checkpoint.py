@@ -9,7 +9,6 @@ import torch
 from mono3d.config.schema import RunConfig
 from mono3d.errors import CheckpointError
 from mono3d.tracking.records import MetricRecord
-from mono3d.training.assembly import build_model
 from mono3d.training.checkpoint import (
     copy_figures,
     load_checkpoint,
@@ -20,6 +19,7 @@ from mono3d.training.checkpoint import (
 )
 from mono3d.training.checkpoint_files import new_directory
 from mono3d.training.loop import fit
+from mono3d.training.model_assembly import build_model
 from mono3d.training.parts import Place, RunParts, run_facts
 from mono3d.training.state import TrainState
 from tests.support.training import no_evaluation, state_digests, tiny_config, tiny_parts

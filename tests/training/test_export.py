@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.export import Dim, export
 
-from mono3d.training.assembly import build_codec, build_model
 from mono3d.training.export import ExportedDetector
+from mono3d.training.model_assembly import build_codec, build_model
 from tests.support.frames import IMAGE_SIZE
 from tests.support.training import tiny_config
 

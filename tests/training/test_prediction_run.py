@@ -16,9 +16,9 @@ from mono3d.data.cameras import Camera
 from mono3d.errors import ConfigError, DataError, StorageError
 from mono3d.evaluation.nuscenes import merge_samples
 from mono3d.evaluation.nuscenes_submission import submission
-from mono3d.training.assess import load_network
 from mono3d.training.datasets import build_dataset
 from mono3d.training.evaluate import evaluate_split
+from mono3d.training.model_assembly import load_network
 from mono3d.training.prediction_inputs import PredictionInput, open_data_set, open_files
 from mono3d.training.prediction_run import Wanted, Written, predict_inputs
 from tests.support.kitti_folder import FRAMES, write_kitti

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mono3d.objectives.mining.gmm import GmmMining
 from mono3d.objectives.mining.protocol import Mining
 from mono3d.objectives.mining.uniform import Uniform
+from mono3d.objectives.protocol import StepContext
 from mono3d.structures import Batch, Frame, LossTerms, Predictions
 from mono3d.training.loop import train_step
 from mono3d.training.schedule import build_sgd
@@ -49,7 +50,10 @@ class SumOfFeatures:
     def __init__(self) -> None:
         self.adapters: nn.Module = nn.Conv2d(8, 1, 1)
 
-    def losses(self, batch: Batch, student: Predictions) -> LossTerms:
+    def to(self, device: torch.device | str) -> "SumOfFeatures":
+        return self
+
+    def losses(self, batch: Batch, student: Predictions, context: StepContext) -> LossTerms:
         return {"sum": self.adapters(student.features["neck_8"]).square().mean()}
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mono3d.errors import ConfigError
+from mono3d.objectives.protocol import StepContext
 from mono3d.structures import Batch, Inputs, LossTerms, Predictions
 
 
@@ -51,6 +52,18 @@ class Distiller(Protocol):
     adapters: nn.Module
     """Trained with the student, kept in training checkpoints, dropped from the exported model."""
 
-    def losses(self, batch: Batch, student: Predictions) -> LossTerms:
-        """Weighted scalar terms; gradients reach the student and the adapters only."""
+    def to(self, device: torch.device | str) -> "Distiller":
+        """Move what is not among the adapters, such as a teacher; returns itself."""
+        ...
+
+    def losses(self, batch: Batch, student: Predictions, context: StepContext) -> LossTerms:
+        """Weighted scalar terms; gradients reach the student and the adapters only.
+
+        Called under the autocast of the networks: what is compared is brought to float32 here.
+
+        Args:
+            batch: With all that the teacher reads.
+            student: What the student says of it.
+            context: Counts over all ranks and micro-batches, by which terms are divided.
+        """
         ...

@@ -1,0 +1,54 @@
+"""What a student learns from a teacher. `docs/distillation.md` compares the kinds."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mono3d.config.section import Section
+
+
+class NoDistillation(Section):
+    """The network learns from labels alone."""
+
+    kind: Literal["none"] = "none"
+
+
+class AddConfig(Section):
+    """Attention-based depth distillation from a teacher that sees true depth (arXiv:2211.16779)."""
+
+    kind: Literal["add"] = "add"
+    teacher: str
+    """Checkpoint or run (folder, s3:// URI or MLflow run id) of a detector of the same family with
+    model.depth_input; its averaged weights teach."""
+    feature: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """Factor of the loss between feature maps."""
+    object: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """Of the loss between what both say of each labelled object as a whole."""
+    response: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """Of the loss between class probabilities, and between regressions where objects are."""
+    features: tuple[str, ...] = ()
+    """Feature maps that are distilled, by name; () is every level of the neck."""
+    responses: tuple[str, ...] = ("log_depth", "offset", "log_dims")
+    """Regressions that are distilled, by name."""
+    background: float = Field(0.25, ge=0)
+    """Weight of the mean over cells outside all objects, to 1 of the mean over those inside."""
+    encoding: Literal["point", "ray", "none"] = "point"
+    """Tells attention where cells are in space: at the student's own depth, at fixed depths along
+    their rays, or not at all."""
+    self_attention: bool = True
+    """Cells see each other before they are compared; false compares them as they are."""
+    cross_attention: bool = True
+    """Objects ask all cells; false takes the mean of the cells inside each object's 2D box."""
+    heads: int = Field(4, ge=1)
+    """Of both attentions; divides model.channels."""
+    attention_stride_px: int = Field(16, ge=1)
+    """Finer maps are averaged to this stride before others look at them."""
+
+    @model_validator(mode="after")
+    def _teaches(self) -> "AddConfig":
+        if self.feature == self.object == self.response == 0:
+            raise ValueError("feature, object and response are all 0: nothing is distilled")
+        return self
+
+
+DistillationConfig = Annotated[NoDistillation | AddConfig, Field(discriminator="kind")]

@@ -1,0 +1,284 @@
+"""ADD: attention-based depth distillation from a teacher that sees true depth.
+
+Source: Wu et al., "Attention-Based Depth Distillation with 3D-Aware Positional Encoding for
+Monocular 3D Object Detection", AAAI 2023 (arXiv:2211.16779). From its abstract are: a teacher of
+the student's architecture with true depth, dense or of objects, as an additional input;
+distillation of intermediate features and of responses; a 3D-aware self-attention and a target-aware
+cross-attention on the student's side, with a 3D-aware positional encoding; and no cost at
+inference. Formulas, losses, weights and layers were not available to us: all of them are our
+reconstruction, and we do not reproduce the paper's numbers.
+
+With F a feature map, A the student's adapters, M the cells inside 2D boxes of objects:
+
+    feature  = mean over M of |A(F_s) - F_t|^2 + background * the same over all other cells
+    object   = mean over objects of |O_s - O_t|, O_s from the objects' attention over A(F_s),
+               O_t the mean of F_t inside the object's 2D box
+    response = sum over points and classes of |p_s - p_t|^2 BCE(p_s, p_t), and smooth L1 of
+               regressions where objects are learnt, over the number of depth samples
+
+Maps are compared in units of the teacher's own deviation. The teacher's side has no layer that
+learns: one that both sides shared could make all answers equal and the loss zero.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mono3d.codec.point_codec import PointCodec, gather_points
+from mono3d.codec.points import make_points
+from mono3d.objectives.distillation.attention import CellAttention, ObjectAttention
+from mono3d.objectives.distillation.encoding import Encoding, PositionalEncoding
+from mono3d.objectives.distillation.protocol import FrozenTeacher, require_features
+from mono3d.objectives.distillation.targets import TargetObjects, cells_inside, target_objects
+from mono3d.objectives.losses.depth import SMOOTH_L1_BETA, smooth_l1
+from mono3d.objectives.protocol import StepContext
+from mono3d.structures import Batch, LossTerms, Predictions
+
+Features = Mapping[str, tuple[int, int]]
+"""Name → (channels, stride) of the feature maps of a network."""
+_TINY = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddSettings:
+    """What is distilled and how; see `AddConfig`."""
+
+    feature: float
+    object: float
+    response: float
+    features: Sequence[str]
+    responses: Sequence[str]
+    background: float
+    encoding: Encoding
+    self_attention: bool
+    cross_attention: bool
+    heads: int
+    attention_stride_px: int
+
+    @property
+    def compares_features(self) -> bool:
+        """Whether any term looks at feature maps."""
+        return self.feature > 0 or self.object > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scene:
+    """What all maps of a batch share."""
+
+    projection: Float[Tensor, "n 3 4"]
+    image_size: tuple[int, int]
+    responses: Mapping[str, Tensor]
+    """The student's."""
+    targets: TargetObjects
+
+
+class _MapAdapter(nn.Module):
+    """Compares one feature map of the student with the teacher's; only training has it."""
+
+    def __init__(
+        self,
+        settings: AddSettings,
+        codec: PointCodec,
+        *,
+        stride: int,
+        channels: tuple[int, int],
+        num_classes: int,
+    ) -> None:
+        """Build what the settings want.
+
+        Args:
+            settings: Of the method.
+            codec: Of the student.
+            stride: Of the map.
+            channels: Of the student's map and of the teacher's.
+            num_classes: Of the run.
+        """
+        super().__init__()
+        own, wanted = channels
+        self._settings = settings
+        self._codec = codec
+        self._stride = stride
+        averaging = max(1, settings.attention_stride_px // stride)
+        asks = settings.cross_attention and settings.object > 0
+        self.encoding = self.cells = self.objects = self.cell_answer = self.object_answer = None
+        if settings.encoding != "none" and (settings.self_attention or asks):
+            self.encoding = PositionalEncoding(settings.encoding, own)
+        if settings.self_attention:
+            self.cells = CellAttention(own, settings.heads, averaging=averaging)
+        if asks:
+            self.objects = ObjectAttention(
+                own, settings.heads, num_classes=num_classes, averaging=averaging
+            )
+        if settings.feature > 0:
+            self.cell_answer = nn.Linear(own, wanted)
+        if settings.object > 0:
+            self.object_answer = nn.Linear(own, wanted)
+
+    def forward(
+        self, student: Float[Tensor, "n c h w"], teacher: Float[Tensor, "n d h w"], scene: _Scene
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Losses `feature` and `object` of the images, in units of the teacher's deviation."""
+        size = (student.shape[-2], student.shape[-1])
+        tokens, wanted = (maps.flatten(2).transpose(1, 2) for maps in (student, teacher))
+        wanted = wanted.float()
+        deviation = (wanted.var(dim=(0, 1)).mean() + _TINY).sqrt()
+        encoding = self._encoded(tokens, scene)
+        if self.cells is not None:
+            tokens = self.cells(tokens, encoding, size)
+        inside = cells_inside(scene.targets, scene.image_size, self._stride)
+        losses = {}
+        if self.cell_answer is not None:
+            error = (self.cell_answer(tokens).float() - wanted) / deviation
+            losses["feature"] = self._over_cells(error.square().mean(-1), inside.any(1))
+        if self.object_answer is not None:
+            said = self._objects(tokens, encoding, size, inside, scene)
+            error = (self.object_answer(said).float() - _mean_inside(wanted, inside)) / deviation
+            valid = scene.targets.valid
+            losses["object"] = (error.abs().mean(-1) * valid).sum() / valid.sum().clamp(min=1)
+        return losses
+
+    def _encoded(self, tokens: Float[Tensor, "n cells c"], scene: _Scene) -> Tensor:
+        if self.encoding is None:
+            return torch.zeros_like(tokens)
+        depth = self._codec.depth_of_cells(scene.responses, scene.image_size, self._stride)
+        cells_px = make_points(scene.image_size, (self._stride,), tokens.device).centers_px
+        # The encoding says where cells are; it is not a way to learn depth.
+        encoding: Tensor = self.encoding(cells_px, depth.detach().float(), scene.projection)
+        return encoding
+
+    def _over_cells(
+        self, error: Float[Tensor, "n cells"], is_object: Bool[Tensor, "n cells"]
+    ) -> Float[Tensor, ""]:
+        inside = (error * is_object).sum() / is_object.sum().clamp(min=1)
+        outside = (error * ~is_object).sum() / (~is_object).sum().clamp(min=1)
+        return inside + self._settings.background * outside
+
+    def _objects(
+        self,
+        tokens: Float[Tensor, "n cells c"],
+        encoding: Float[Tensor, "n cells c"],
+        size: tuple[int, int],
+        inside: Bool[Tensor, "n k cells"],
+        scene: _Scene,
+    ) -> Float[Tensor, "n k c"]:
+        if self.objects is None:
+            return _mean_inside(tokens.float(), inside)
+        extent_px = (size[0] * self._stride, size[1] * self._stride)
+        found: Tensor = self.objects(tokens, encoding, size, scene.targets, extent_px)
+        return found
+
+
+def _mean_inside(
+    tokens: Float[Tensor, "n cells c"], inside: Bool[Tensor, "n k cells"]
+) -> Float[Tensor, "n k c"]:
+    """Mean of the cells inside each object; zero where none is."""
+    weights = inside.to(tokens.dtype)
+    return (weights / weights.sum(-1, keepdim=True).clamp(min=1)) @ tokens
+
+
+class AddDistiller:
+    """ADD as a `Distiller`, for any detector that answers at points of feature maps."""
+
+    def __init__(
+        self,
+        settings: AddSettings,
+        *,
+        teacher: FrozenTeacher,
+        codec: PointCodec,
+        student_features: Features,
+        teacher_features: Features,
+        num_classes: int,
+    ) -> None:
+        """Build the adapters.
+
+        Args:
+            settings: Of the method.
+            teacher: Answers at the student's points.
+            codec: Of student and teacher.
+            student_features: Declared by the student.
+            teacher_features: Declared by the teacher.
+            num_classes: Of the run.
+
+        Raises:
+            ConfigError: A feature map that is to be distilled is not there.
+        """
+        self._settings = settings
+        self._teacher = teacher
+        self._codec = codec
+        names = list(settings.features)
+        require_features(student_features, names)
+        require_features(teacher_features, names)
+        self._maps = {
+            name: _MapAdapter(
+                settings,
+                codec,
+                stride=student_features[name][1],
+                channels=(student_features[name][0], teacher_features[name][0]),
+                num_classes=num_classes,
+            )
+            for name in names
+            if settings.compares_features
+        }
+        self.adapters: nn.Module = nn.ModuleDict(self._maps)
+
+    def to(self, device: torch.device | str) -> "AddDistiller":
+        """Move the teacher; the adapters move with the module that trains them. Returns itself."""
+        self._teacher.to(device)
+        return self
+
+    def losses(self, batch: Batch, student: Predictions, context: StepContext) -> LossTerms:
+        """See `Distiller`: `feature`, `object` and `response`, those with a factor above zero."""
+        teacher = self._teacher(batch)
+        settings = self._settings
+        losses: dict[str, Tensor] = {}
+        if settings.compares_features:
+            losses |= self._feature_losses(batch, student, teacher, context)
+        if settings.response > 0:
+            scale = settings.response * context.world_size / context.num_samples
+            losses["response"] = scale * self._response_sum(batch, student, teacher)
+        return losses
+
+    def _feature_losses(
+        self, batch: Batch, student: Predictions, teacher: Predictions, context: StepContext
+    ) -> dict[str, Tensor]:
+        """Means over maps, weighted by the share of the step's images that the batch has."""
+        scene = _Scene(
+            projection=batch.projection.flatten(0, 1),
+            image_size=(batch.images.shape[-2], batch.images.shape[-1]),
+            responses=student.responses,
+            targets=target_objects(batch, self._codec),
+        )
+        found = [
+            adapter(student.features[name], teacher.features[name], scene)
+            for name, adapter in self._maps.items()
+        ]
+        images = batch.images.shape[0] * batch.images.shape[1]
+        share = context.world_size * images / context.num_images
+        factors = {"feature": self._settings.feature, "object": self._settings.object}
+        return {
+            name: factors[name] * share * torch.stack([losses[name] for losses in found]).mean()
+            for name in found[0]
+        }
+
+    def _response_sum(
+        self, batch: Batch, student: Predictions, teacher: Predictions
+    ) -> Float[Tensor, ""]:
+        """Class probabilities at all points, regressions at the positives."""
+        said, wanted = (answer.responses["class_logits"].float() for answer in (student, teacher))
+        probability, target = said.sigmoid(), wanted.sigmoid()
+        entropy = F.binary_cross_entropy_with_logits(said, target, reduction="none")
+        total = (entropy * (probability - target).square()).sum()
+        index = batch.positives.index.flatten(0, 1)
+        valid = batch.positives.valid.flatten(0, 1)
+        for name in self._settings.responses:
+            own, true = (
+                gather_points(answer.responses[name].float(), index)
+                for answer in (student, teacher)
+            )
+            error = smooth_l1(own, true, beta=SMOOTH_L1_BETA)
+            total = total + (error.view(*valid.shape, -1).sum(-1) * valid).sum()
+        return total

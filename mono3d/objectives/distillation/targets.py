@@ -1,0 +1,60 @@
+"""The labelled objects of images, as a distiller asks about them."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from mono3d.codec.point_codec import PointCodec
+from mono3d.codec.points import make_points
+from mono3d.geometry.boxes import corners_cam, hull_2d
+from mono3d.geometry.camera import project
+from mono3d.structures import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetObjects:
+    """Objects that are learnt; n images (frames x cameras), k padded slots."""
+
+    box_px: Float[Tensor, "n k 4"]
+    """Left, top, right and bottom of what of them lies in the image."""
+    center_px: Float[Tensor, "n k 2"]
+    """Projected 3D centre, which may lie outside the image."""
+    depth_m: Float[Tensor, "n k"]
+    labels: Int64[Tensor, "n k"]
+    valid: Bool[Tensor, "n k"]
+
+
+def target_objects(batch: Batch, codec: PointCodec) -> TargetObjects:
+    """The objects of a batch that its detector learns and that are in the image."""
+    boxes = batch.boxes_cam
+    image_size = (batch.images.shape[-2], batch.images.shape[-1])
+    projection = batch.projection[:, :, None]
+    corners = corners_cam(boxes.centers, boxes.dims_hwl, boxes.yaw)
+    box_px, in_image = hull_2d(corners, projection, image_size)
+    valid = codec.is_learnt(boxes) & in_image
+    return TargetObjects(
+        box_px=torch.where(valid[..., None], box_px, 0.0).flatten(0, 1),
+        center_px=project(boxes.centers, projection).flatten(0, 1),
+        depth_m=boxes.centers[..., 2].flatten(0, 1),
+        labels=boxes.labels.flatten(0, 1),
+        valid=valid.flatten(0, 1),
+    )
+
+
+def cells_inside(
+    targets: TargetObjects, image_size: tuple[int, int], stride: int
+) -> Bool[Tensor, "n k cells"]:
+    """Which cells of a map lie in each object's 2D box; none of a slot that is not valid.
+
+    A box narrower or lower than a cell reaches for the nearest one.
+    """
+    cells_px = make_points(image_size, (stride,), targets.box_px.device).centers_px
+    low, high = targets.box_px.split(2, dim=-1)
+    middle, least = (low + high) / 2, stride / 2
+    last = cells_px[-1]
+    low = torch.minimum(low, middle - least).minimum(last)[:, :, None]
+    high = torch.maximum(high, middle + least).clamp(min=least)[:, :, None]
+    inside = ((cells_px >= low) & (cells_px <= high)).all(-1)
+    return inside & targets.valid[..., None]

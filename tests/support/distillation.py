@@ -1,0 +1,94 @@
+"""Distillers on small detectors of every family, one row each; a new method adds its own."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mono3d.codec.point_codec import PointCodec
+from mono3d.model.center_detector import CenterDetector
+from mono3d.model.dense_detector import DenseDetector
+from mono3d.objectives.distillation.add import AddDistiller, AddSettings
+from mono3d.objectives.distillation.protocol import Distiller, FrozenTeacher
+from mono3d.structures import Batch
+from tests.support.detectors import make_center_detector, make_detector
+from tests.support.frames import (
+    NUM_CLASSES,
+    make_batch,
+    make_center_codec,
+    make_codec,
+    surround_frame,
+)
+
+Detector = DenseDetector | CenterDetector
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A student with the method that teaches it."""
+
+    student: Detector
+    teacher: Detector
+    codec: PointCodec
+    distiller: Distiller
+
+    def batch(self, *, seed: int = 0, is_labelled: bool = True) -> Batch:
+        """Two moments of six cameras, with depth for the teacher."""
+        frames = [surround_frame(seed + i, is_labelled=is_labelled) for i in range(2)]
+        return make_batch(frames, self.codec, depth_input="lidar")
+
+
+def add_settings(**changes: object) -> AddSettings:
+    """All parts of ADD on."""
+    settings: dict[str, object] = {
+        "feature": 1.0, "object": 1.0, "response": 1.0, "features": (),
+        "responses": ("log_depth", "offset", "log_dims"), "background": 0.25, "encoding": "point",
+        "self_attention": True, "cross_attention": True, "heads": 2, "attention_stride_px": 16,
+    }  # fmt: skip
+    return AddSettings(**(settings | changes))  # type: ignore[arg-type]
+
+
+def add_on_dense(**changes: object) -> Pair:
+    """ADD on the dense detector; its maps have strides below, at and above the attention's."""
+    return _add(make_detector(), make_detector(seed=1, reads_depth=True), make_codec(), changes)
+
+
+def add_on_center(**changes: object) -> Pair:
+    """ADD on the center detector."""
+    student, teacher = make_center_detector(), make_center_detector(seed=1, reads_depth=True)
+    return _add(student, teacher, make_center_codec(), changes)
+
+
+def _add(
+    student: Detector, teacher: Detector, codec: PointCodec, changes: Mapping[str, object]
+) -> Pair:
+    neck = [name for name in student.features if name.startswith("neck_")]
+    torch.manual_seed(2)
+    distiller = AddDistiller(
+        add_settings(**({"features": neck} | dict(changes))),
+        teacher=FrozenTeacher(teacher),
+        codec=codec,
+        student_features=student.features,
+        teacher_features=teacher.features,
+        num_classes=NUM_CLASSES,
+    )
+    return Pair(student.train(), teacher, codec, distiller)
+
+
+PAIRS: Mapping[str, Callable[[], Pair]] = {
+    "add, dense": add_on_dense,
+    "add, center": add_on_center,
+    "add by rays": lambda: add_on_dense(encoding="ray"),
+    "add without encoding": lambda: add_on_dense(encoding="none"),
+    "add without self-attention": lambda: add_on_dense(self_attention=False),
+    "add without cross-attention": lambda: add_on_dense(cross_attention=False),
+    "add of objects alone": lambda: add_on_dense(feature=0.0, response=0.0, self_attention=False),
+    "add of responses alone": lambda: add_on_dense(feature=0.0, object=0.0),
+}
+
+
+def gradients(pair: Pair) -> dict[str, Tensor]:
+    """Of the student's parameters that have one."""
+    named = pair.student.named_parameters()
+    return {name: p.grad for name, p in named if p.grad is not None}
