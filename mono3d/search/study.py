@@ -17,9 +17,10 @@ from typing import Protocol, runtime_checkable
 from mono3d.errors import ConfigError, Mono3dError
 from mono3d.search.paired import Difference, compare
 from mono3d.search.study_metrics import compared, less_is_better
-from mono3d.search.study_record import CellResult, Identity, StudyRecord
+from mono3d.search.study_record import TEACHER, CellResult, Identity, StudyRecord
 from mono3d.search.variants import Cell, StudySpec
 from mono3d.training.datasets import SPLITS, build_dataset
+from mono3d.training.distillation_assembly import teacher_facts, with_teacher_found
 from mono3d.training.progress import Progress, ProgressSink
 from mono3d.training.run_record import RunResult
 
@@ -68,7 +69,7 @@ def identify(cells: Sequence[Cell]) -> list[Planned]:
     """Find out on which data each run works; data that several have in common are opened once.
 
     Raises:
-        Mono3dError: Data cannot be read.
+        Mono3dError: Data cannot be read, or a teacher is not there.
     """
     opened: dict[str, dict[str, str]] = {}
     planned = []
@@ -78,7 +79,11 @@ def identify(cells: Sequence[Cell]) -> list[Planned]:
         key = f"{asked} {config.model.has_depth_map}"
         if key not in opened:
             opened[key] = {split: build_dataset(config, split).fingerprint for split in SPLITS}
-        planned.append(Planned(cell=cell, identity=Identity(config=config, data=opened[key])))
+        data = dict(opened[key])
+        teacher = teacher_facts(with_teacher_found(config))
+        if teacher is not None:
+            data[TEACHER] = teacher.fingerprint
+        planned.append(Planned(cell=cell, identity=Identity(config=config, data=data)))
     return planned
 
 
@@ -144,17 +149,29 @@ def known_results(cells: Sequence[Cell], record: StudyRecord) -> list[CellResult
     """The results that are there of these runs, all on the same data, whichever those are.
 
     Raises:
-        ConfigError: They are of several data sets, which no report may mix.
+        ConfigError: They are of several data sets, or those of a variant of several teachers, which
+            no report may mix.
     """
     found = [
         known
         for cell in cells
         for known in record.of_any_data(cell.variant, cell.seed, cell.config)
     ]
-    if any(data != found[0][0] for data, _ in found):
+    teachers: dict[str, set[str | None]] = {}
+    splits: list[dict[str, str]] = []
+    for data, result in found:
+        teachers.setdefault(result.variant, set()).add(data.get(TEACHER))
+        splits.append({name: value for name, value in data.items() if name != TEACHER})
+    if any(data != splits[0] for data in splits):
         raise ConfigError(
             f"{record.path}: has these runs on several data sets; without --report the data at "
             "data.root choose"
+        )
+    mixed = [variant for variant, known in teachers.items() if len(known) > 1]
+    if mixed:
+        raise ConfigError(
+            f"{record.path}: has runs of {mixed[0]} with several teachers; without --report the "
+            "one at distillation.teacher chooses"
         )
     return [result for _, result in found]
 

@@ -22,13 +22,15 @@ from mono3d.config.schema import RunConfig
 from mono3d.errors import ConfigError, DataError, Mono3dError
 
 # What decides where and how a run works, or what is kept of it, never what it computes; the data
-# are known by their own fingerprints, and the seed stands beside the config.
+# and a teacher are known by their own fingerprints, and the seed stands beside the config.
 _IGNORED = (
     "checkpoint.", "cluster.cpus_per_worker", "cluster.gpus_per_worker", "cluster.max_failures",
-    "cluster.storage", "evaluation.batch_size", "input.cache_gib", "input.loader_processes",
-    "seed", "tracking.", "train.threads_per_worker",
+    "cluster.storage", "distillation.teacher", "evaluation.batch_size", "input.cache_gib",
+    "input.loader_processes", "seed", "tracking.", "train.threads_per_worker",
 )  # fmt: skip
 _VARIANTS = "variants"
+TEACHER = "teacher"
+"""Among the fingerprints of data."""
 _PLACES = ("root", "blob_root")
 """Of data, in whatever section."""
 
@@ -39,7 +41,7 @@ class Identity:
 
     config: RunConfig
     data: Mapping[str, str]
-    """Fingerprint of each split."""
+    """Fingerprint of each split, and of the teacher if there is one."""
 
     @property
     def settings(self) -> dict[str, str]:
@@ -163,7 +165,7 @@ class StudyRecord:
             variant: Of the run.
             seed: Of the run.
             config: Of the run.
-            data: Fingerprint of each split.
+            data: As in its identity.
         """
         found = self.of_any_data(variant, seed, config)
         return next((result for known, result in found if known == dict(data)), None)

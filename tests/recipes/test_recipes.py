@@ -7,6 +7,7 @@ import torch
 
 from mono3d.config.load import load_recipe, recipe_names
 from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
+from mono3d.training.checkpoint import save_checkpoint
 from mono3d.training.loop import train_step
 from mono3d.training.parts import Place, build_parts
 from tests.support.kitti_folder import write_kitti
@@ -22,6 +23,9 @@ SHRUNK = (
     "model.backbone.kind=resnet", "model.backbone.width=16", "model.channels=8",
     "model.tower_depth=1", "train.batch_size=1", "train.precision=float32",
 )  # fmt: skip
+
+TEACHER = ("distillation.kind=none", "model.depth_input=lidar")
+"""What makes a recipe's teacher, as the recipes say."""
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +48,16 @@ def test_recipe_resolves(recipe: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", recipe_names())
-def test_recipe_trains_two_steps(recipe: str, roots: dict[str, Path]) -> None:
-    kind = load_recipe(recipe).data.kind
-    config = load_recipe(recipe, [f"data.root={roots[kind]}", *SPLITS[kind], *SHRUNK])
+def test_recipe_trains_two_steps(recipe: str, roots: dict[str, Path], tmp_path: Path) -> None:
+    shipped = load_recipe(recipe)
+    kind = shipped.data.kind
+    overrides = [f"data.root={roots[kind]}", *SPLITS[kind], *SHRUNK]
+    if shipped.distillation.kind != "none":
+        teacher = load_recipe(recipe, [*overrides, *TEACHER])
+        own = build_parts(teacher, Place())
+        save_checkpoint(own.state, tmp_path / "teacher", facts=own.facts, metrics={})
+        overrides.append(f"distillation.teacher={tmp_path / 'teacher'}")
+    config = load_recipe(recipe, overrides)
     parts = build_parts(config, Place())
     batches = parts.loader.epoch(0)
     before = [p.clone() for p in parts.state.module.parameters()]

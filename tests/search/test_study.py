@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,26 @@ def test_results_on_several_data_sets_are_not_reported_together(record: StudyRec
     other = Planned(cell=CELLS[0], identity=Identity(config=CELLS[0].config, data={"val": "c"}))
     run_cells([other], SPEC, record, lambda p, s: answer(p), parallel=1, display=Watcher())
     with pytest.raises(ConfigError, match=r"results.json: has these runs on several data sets"):
+        known_results(CELLS, record)
+
+
+def test_a_variant_taught_by_several_teachers_is_not_reported(record: StudyRecord) -> None:
+    """Variants may have teachers of their own, or none; the runs of one share theirs."""
+    first, *others = PLANNED
+
+    def taught(plan: Planned, by: str) -> Planned:
+        data = {**plan.identity.data, "teacher": by}
+        return Planned(cell=plan.cell, identity=Identity(config=plan.cell.config, data=data))
+
+    same = [other for other in others if other.cell.variant == first.cell.variant]
+    run_all = partial(
+        run_cells, spec=SPEC, record=record, run=lambda p, s: answer(p), parallel=1,
+        display=Watcher(),
+    )  # fmt: skip
+    run_all([taught(first, "a"), *(o for o in others if o not in same)])
+    assert len(known_results(CELLS, record)) == len(CELLS) - len(same)
+    run_all([taught(same[0], "b")])
+    with pytest.raises(ConfigError, match=rf"runs of {first.cell.variant} with several teachers"):
         known_results(CELLS, record)
 
 

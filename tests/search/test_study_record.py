@@ -184,3 +184,12 @@ def test_a_place_does_not_and_data_do() -> None:
     moved = tiny_config(data__root="/elsewhere", cluster__storage="s3://there", seed=3)
     assert identity(moved).digest == identity().digest
     assert identity(data={**DATA, "val": "c"}).digest != identity().digest
+
+
+def test_where_a_teacher_lies_does_not_matter_who_it_is_does() -> None:
+    add = {"distillation__kind": "add", "distillation__teacher": "runs/a"}
+    moved = tiny_config(**(add | {"distillation__teacher": "s3://b"}))
+    taught = {**DATA, "teacher": "t"}
+    known = identity(tiny_config(**add), taught)
+    assert identity(moved, taught).digest == known.digest
+    assert identity(moved, {**DATA, "teacher": "u"}).digest != known.digest
