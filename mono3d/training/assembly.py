@@ -47,12 +47,13 @@ def build_train_module(config: RunConfig, device: torch.device | str = "cpu") ->
     """Student, objective and distiller, with the same weights on every device."""
     torch.manual_seed(config.seed)
     student, codec = build_model(config), build_codec(config)
-    distiller = build_distiller(config, student, codec)
+    precision = autocast_dtype(config.train.precision, torch.device(device))
+    distiller = build_distiller(config, student, codec, autocast_dtype=precision)
     module = TrainModule(
         student,
         build_objective(config, codec),
         None if distiller is None else distiller.to(device),
-        autocast_dtype=autocast_dtype(config.train.precision, torch.device(device)),
+        autocast_dtype=precision,
     )
     return module.to(device)
 

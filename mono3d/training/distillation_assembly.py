@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
+import torch
+
 from mono3d.codec.point_codec import PointCodec
 from mono3d.config.distillation_sections import AddConfig, NoDistillation
 from mono3d.config.load import flatten_tree, parse
@@ -11,7 +13,7 @@ from mono3d.config.schema import CenterModel, DenseModel, RunConfig
 from mono3d.errors import ConfigError
 from mono3d.model.center_detector import CenterDetector
 from mono3d.model.dense_detector import DenseDetector
-from mono3d.objectives.distillation.add import AddDistiller, AddSettings
+from mono3d.objectives.distillation.add import AddDistiller, AddSettings, Features
 from mono3d.objectives.distillation.protocol import Distiller, FrozenTeacher
 from mono3d.training.checkpoint import EMA, CheckpointMetadata, read_metadata
 from mono3d.training.checkpoint_files import digest
@@ -107,9 +109,19 @@ def depth_input(config: RunConfig, teacher: TeacherFacts | None) -> DepthInput:
 
 
 def build_distiller(
-    config: RunConfig, student: DenseDetector | CenterDetector, codec: PointCodec
+    config: RunConfig,
+    student: DenseDetector | CenterDetector,
+    codec: PointCodec,
+    *,
+    autocast_dtype: torch.dtype | None,
 ) -> Distiller | None:
     """The method of a run's config, with its teacher's weights read.
+
+    Args:
+        config: Of the run.
+        student: Who learns.
+        codec: Of the student.
+        autocast_dtype: What the teacher computes in, as the student does.
 
     Raises:
         ConfigError: Teacher and student do not fit each other.
@@ -121,7 +133,10 @@ def build_distiller(
         case NoDistillation():
             return None
         case AddConfig():
-            return _add(config, distillation, student, codec)
+            teacher_config, network = load_network(distillation.teacher, device="cpu")
+            _check_answers_alike(teacher_config, config, distillation.teacher)
+            teacher = FrozenTeacher(network, autocast_dtype=autocast_dtype)
+            return _add(config, distillation, student, codec, teacher, network.features)
         case _:
             assert_never(distillation)
 
@@ -131,10 +146,9 @@ def _add(
     distillation: AddConfig,
     student: DenseDetector | CenterDetector,
     codec: PointCodec,
+    teacher: FrozenTeacher,
+    teacher_features: Features,
 ) -> AddDistiller:
-    where = distillation.teacher
-    teacher_config, teacher = load_network(where, device="cpu")
-    _check_answers_alike(teacher_config, config, where)
     if student.trunk.channels % distillation.heads:
         raise ConfigError(
             f"distillation.heads={distillation.heads}: must divide "
@@ -150,10 +164,10 @@ def _add(
     settings = distillation.model_dump(exclude={"kind", "teacher", "features"})
     return AddDistiller(
         AddSettings(**settings, features=features),
-        teacher=FrozenTeacher(teacher),
+        teacher=teacher,
         codec=codec,
         student_features=student.features,
-        teacher_features=teacher.features,
+        teacher_features=teacher_features,
         num_classes=len(config.data.class_names),
     )
 

@@ -60,7 +60,7 @@ class TrainModule(nn.Module):
             output: ObjectiveOutput = self.objective(predictions, batch, context)
         if self._distiller is None:
             return output
-        with record_function("stage/distiller"), autocast:
+        with record_function("stage/distiller"):
             distilled = self._distiller.losses(batch, predictions, context)
         terms = {**output.terms, **{f"distill/{name}": term for name, term in distilled.items()}}
         return ObjectiveOutput(terms=terms, statistics=output.statistics)

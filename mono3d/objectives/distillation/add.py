@@ -123,8 +123,7 @@ class _MapAdapter(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """Losses `feature` and `object` of the images, in units of the teacher's deviation."""
         size = (student.shape[-2], student.shape[-1])
-        tokens, wanted = (maps.flatten(2).transpose(1, 2) for maps in (student, teacher))
-        wanted = wanted.float()
+        tokens, wanted = (m.float().flatten(2).transpose(1, 2) for m in (student, teacher))
         deviation = (wanted.var(dim=(0, 1)).mean() + _TINY).sqrt()
         encoding = self._encoded(tokens, scene)
         if self.cells is not None:
@@ -132,11 +131,11 @@ class _MapAdapter(nn.Module):
         inside = cells_inside(scene.targets, scene.image_size, self._stride)
         losses = {}
         if self.cell_answer is not None:
-            error = (self.cell_answer(tokens).float() - wanted) / deviation
+            error = (self.cell_answer(tokens) - wanted) / deviation
             losses["feature"] = self._over_cells(error.square().mean(-1), inside.any(1))
         if self.object_answer is not None:
             said = self._objects(tokens, encoding, size, inside, scene)
-            error = (self.object_answer(said).float() - _mean_inside(wanted, inside)) / deviation
+            error = (self.object_answer(said) - _mean_inside(wanted, inside)) / deviation
             valid = scene.targets.valid
             losses["object"] = (error.abs().mean(-1) * valid).sum() / valid.sum().clamp(min=1)
         return losses
@@ -166,7 +165,7 @@ class _MapAdapter(nn.Module):
         scene: _Scene,
     ) -> Float[Tensor, "n k c"]:
         if self.objects is None:
-            return _mean_inside(tokens.float(), inside)
+            return _mean_inside(tokens, inside)
         extent_px = (size[0] * self._stride, size[1] * self._stride)
         found: Tensor = self.objects(tokens, encoding, size, scene.targets, extent_px)
         return found

@@ -14,8 +14,10 @@ from mono3d.structures import Batch, Inputs, LossTerms, Predictions
 class FrozenTeacher:
     """Answers and never learns. Not an nn.Module: optimiser, DDP and state_dict cannot see it."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, autocast_dtype: torch.dtype | None = None) -> None:
+        """Take a network; `autocast_dtype` is what it computes in, None its own precision."""
         self._network = network.eval().requires_grad_(False)
+        self._autocast_dtype = autocast_dtype
 
     def to(self, device: torch.device | str) -> "FrozenTeacher":
         """Move the network; returns itself."""
@@ -25,7 +27,12 @@ class FrozenTeacher:
     @torch.no_grad()
     def __call__(self, inputs: Inputs) -> Predictions:
         """The teacher's answer, without gradient."""
-        answer: Predictions = self._network(inputs)
+        with torch.autocast(
+            inputs.images.device.type,
+            dtype=self._autocast_dtype,
+            enabled=self._autocast_dtype is not None,
+        ):
+            answer: Predictions = self._network(inputs)
         return answer
 
 
@@ -59,7 +66,7 @@ class Distiller(Protocol):
     def losses(self, batch: Batch, student: Predictions, context: StepContext) -> LossTerms:
         """Weighted scalar terms; gradients reach the student and the adapters only.
 
-        Called under the autocast of the networks: what is compared is brought to float32 here.
+        Called outside of autocast, as an objective is: the student's maps may be of low precision.
 
         Args:
             batch: With all that the teacher reads.

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mono3d.codec.point_codec import PointCodec
-from mono3d.codec.points import make_points
+from mono3d.codec.points import level_size
 from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.camera import project
 from mono3d.structures import Batch
@@ -50,11 +50,21 @@ def cells_inside(
 
     A box narrower or lower than a cell reaches for the nearest one.
     """
-    cells_px = make_points(image_size, (stride,), targets.box_px.device).centers_px
-    low, high = targets.box_px.split(2, dim=-1)
-    middle, least = (low + high) / 2, stride / 2
-    last = cells_px[-1]
-    low = torch.minimum(low, middle - least).minimum(last)[:, :, None]
-    high = torch.maximum(high, middle + least).clamp(min=least)[:, :, None]
-    inside = ((cells_px >= low) & (cells_px <= high)).all(-1)
-    return inside & targets.valid[..., None]
+    height, width = level_size(image_size, stride)
+    left, top, right, bottom = targets.box_px[..., None].unbind(-2)
+    in_row = _inside(top, bottom, height, stride) & targets.valid[..., None]
+    in_column = _inside(left, right, width, stride)
+    return (in_row[..., None] & in_column[..., None, :]).flatten(2)
+
+
+def _inside(
+    low: Float[Tensor, "n k 1"], high: Float[Tensor, "n k 1"], count: int, stride: int
+) -> Tensor:
+    """Which of the points along one axis are between two edges, at least one for each object."""
+    points = torch.arange(count, device=low.device) * stride + stride // 2
+    middle = (low + high) / 2
+    low = torch.minimum(low, middle - stride / 2).clamp(
+        max=float((count - 1) * stride + stride // 2)
+    )
+    high = torch.maximum(high, middle + stride / 2).clamp(min=float(stride // 2))
+    return (points >= low) & (points <= high)

@@ -1,0 +1,137 @@
+"""What does ADD cost: memory of its attention at full size, and time of a training step.
+
+    .venv/bin/python -m benchmarks.distillation
+
+Memory is the growth of a fresh process's largest resident set over one step of a map's adapter,
+forward and backward, with keys averaged to stride 16 and with a key for every cell. Time is CPU
+time of the demo's step with a teacher, in turns with the same step without; at inference there is
+none to measure, since the network is the same (`tests/contracts/test_distillation.py`).
+"""
+
+import multiprocessing
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.support.data import recipe_on, synthetic_folder
+from benchmarks.support.measure import compare
+from benchmarks.support.rows import Row, publish
+from mono3d.config.schema import RunConfig
+from mono3d.objectives.distillation.attention import CellAttention, ObjectAttention
+from mono3d.objectives.distillation.targets import TargetObjects
+from mono3d.structures import Batch
+from mono3d.training.allocator import keep_freed_memory
+from mono3d.training.checkpoint import save_checkpoint
+from mono3d.training.loop import train_step
+from mono3d.training.parts import Place, build_parts
+from mono3d.training.state import TrainState
+
+SIZES = ((384, 1280), (448, 800))
+"""Height and width of the images of KITTI's and nuScenes' recipes."""
+STRIDE, ATTENTION_STRIDE, CHANNELS, HEADS, OBJECTS, IMAGES = 8, 16, 128, 8, 64, 4
+LIMIT_GIB = 1.0
+"""For both attentions on one map of four images."""
+
+
+def memory_rows() -> list[Row]:
+    """One row a size."""
+    rows = []
+    for size in SIZES:
+        sparse = _in_fresh_process(size, ATTENTION_STRIDE // STRIDE)
+        full = _in_fresh_process(size, 1)
+        rows.append(
+            Row(
+                name=f"attention of ADD, {size[1]}x{size[0]}, stride {STRIDE}, {IMAGES} images",
+                ratio=sparse / LIMIT_GIB,
+                target=1.0,
+                detail=f"{sparse:.2f} GiB of {LIMIT_GIB:g}; with a key for every cell {full:.2f}",
+            )
+        )
+    return rows
+
+
+def _in_fresh_process(size: tuple[int, int], averaging: int) -> float:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_attention_gib, (size, averaging))
+
+
+def _attention_gib(size: tuple[int, int], averaging: int) -> float:
+    """Growth of the largest resident set over one step."""
+    torch.manual_seed(0)
+    cells = (size[0] // STRIDE, size[1] // STRIDE)
+    tokens = torch.randn(IMAGES, cells[0] * cells[1], CHANNELS, requires_grad=True)
+    encoding = torch.randn_like(tokens)
+    own = CellAttention(CHANNELS, HEADS, averaging=averaging)
+    others = ObjectAttention(CHANNELS, HEADS, num_classes=10, averaging=averaging)
+    targets = TargetObjects(
+        box_px=torch.rand(IMAGES, OBJECTS, 4) * 100,
+        center_px=torch.rand(IMAGES, OBJECTS, 2) * 300,
+        depth_m=torch.rand(IMAGES, OBJECTS) * 60,
+        labels=torch.zeros(IMAGES, OBJECTS, dtype=torch.int64),
+        valid=torch.ones(IMAGES, OBJECTS, dtype=torch.bool),
+    )
+    before = _peak_gib()
+    seen = own(tokens, encoding, cells)
+    (seen.square().mean() + others(seen, encoding, cells, targets, size).square().mean()).backward()
+    return _peak_gib() - before
+
+
+def _peak_gib() -> float:
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 2**20
+
+
+def step_row(root: Path, *, rounds: int) -> Row:
+    """A step of the demo's student with its teacher, in units of the step without."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        teacher = build_parts(
+            recipe_on(root, "demo", "model.depth_input=objects", "train.precision=float32"), Place()
+        )
+        save_checkpoint(teacher.state, Path(folder) / "t", facts=teacher.facts, metrics={})
+        config = recipe_on(
+            root,
+            "demo",
+            "train.precision=float32",
+            f"distillation={{kind: add, teacher: {folder}/t}}",
+        )
+        taught, batches = _state(config)
+        alone, _ = _state(recipe_on(root, "demo", "train.precision=float32"))
+    found = compare(
+        lambda batch: _step(taught, batch),
+        lambda batch: _step(alone, batch),
+        batches,
+        rounds=rounds,
+    )
+    taught_ms, alone_ms = (1e3 * s / len(batches) for s in (found.work_s, found.peer_s))
+    return Row(
+        name="a training step of the demo with ADD, in steps without",
+        ratio=found.ratio,
+        interval=found.interval,
+        detail=f"{taught_ms:.0f} ms to {alone_ms:.0f}",
+    )
+
+
+def _state(config: RunConfig) -> tuple[TrainState, Sequence[Batch]]:
+    parts = build_parts(config, Place())
+    parts.state.module.train()
+    return parts.state, [batch for _, batch in zip(range(3), parts.loader.epoch(0), strict=False)]
+
+
+def _step(state: TrainState, batch: Batch) -> None:
+    train_step(state, [batch], max_grad_norm=35.0, progress=3.0, with_statistics=False)
+
+
+def main() -> int:
+    """Both."""
+    root = synthetic_folder((400, 224), scenes=24)
+    return publish("distillation", [*memory_rows(), step_row(root, rounds=8)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
