@@ -3,6 +3,7 @@
 #   make demo      train, evaluate and track a detector on synthetic data
 #   make test      tests of up to a few seconds each;  make test-all adds the slow ones
 #   make study     does mining pay? 30 runs on data with wrong labels, about two hours on two cores
+#   make add-study does a teacher that sees depth help? 100 runs, about three hours on two cores
 #   make check     format, lint, types, layers, tests
 #   make bench     benchmarks, each a ratio to a peer measured in the same run
 #   make install   only .venv;  make install TORCH=gpu takes PyTorch's CUDA build
@@ -28,7 +29,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS := 1
 
 .DELETE_ON_ERROR:
-.PHONY: install demo study test test-slow test-all lint check bench clean
+.PHONY: install demo study add-study test test-slow test-all lint check bench clean
 
 install: $(INSTALLED)
 
@@ -39,6 +40,15 @@ study: $(INSTALLED)
 	$(BIN)/mono3d data synth runs/mining_study/data --width 400 --height 224 --biased-labels 0.2
 	$(BIN)/mono3d study mining_study --variants mining --json docs/studies/mining_biased.json \
 		--only none,gmm,ohem,easy_topk,log_depth_only,uncertainty_only
+
+add-study: $(INSTALLED)
+	$(BIN)/mono3d data synth runs/add_study/data --width 400 --height 224
+	for family in dense center; do \
+		$(BIN)/mono3d train add_study_$$family --name add_study_$${family}_teacher \
+			distillation.kind=none model.depth_input=objects && \
+		$(BIN)/mono3d study add_study_$$family --variants add --json docs/studies/add_$$family.json \
+			|| exit; \
+	done
 
 test: $(INSTALLED)
 	$(PYTEST) -m "not slow" -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0
