@@ -207,6 +207,12 @@ def seen_by(camera: str) -> Callable[[World], list[str]]:
     return lambda world: predict(world, str(image(world)), f"--camera={camera}")
 
 
+def without_sweep(world: World, *overrides: str) -> list[str]:
+    """`train` on data one of whose sweeps is missing."""
+    (world.part("velodyne") / "000000.bin").unlink()
+    return train(world, *overrides)
+
+
 def overridden(*overrides: str) -> Callable[[World], list[str]]:
     """`train` with these overrides."""
     return lambda world: train(world, *overrides)
@@ -462,6 +468,33 @@ CHECKPOINTS: list[Row] = [
             w, f"train.init_from={w.run}", "model.channels=16", "model.backbone.width=32"
         ),
         "nothing of it fits this run",
+    ),
+    (
+        "no teacher",
+        overridden("distillation={kind: add}"),
+        "distillation.teacher",
+    ),
+    (
+        "nobody of that name to teach",
+        overridden("distillation={kind: add, teacher: nowhere}"),
+        "checkpoint 'nowhere': no such folder",
+    ),
+    (
+        "a teacher that sees no more than its student",
+        lambda w: train(w, f"distillation={{kind: add, teacher: {w.run}}}"),
+        "model.depth_input=none; a teacher reads true depth",
+    ),
+    (
+        "nothing to learn from a teacher",
+        lambda w: train(
+            w, f"distillation={{kind: add, teacher: {w.run}, feature: 0, object: 0, response: 0}}"
+        ),
+        "feature, object and response are all 0",
+    ),
+    (
+        "a teacher of LiDAR depth without LiDAR",
+        lambda w: without_sweep(w, "model.depth_input=lidar"),
+        "velodyne",
     ),
     (
         "nothing to start from",
