@@ -12,6 +12,7 @@ import multiprocessing
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -29,49 +30,70 @@ from mono3d.training.loop import train_step
 from mono3d.training.parts import Place, build_parts
 from mono3d.training.state import TrainState
 
-SIZES = ((384, 1280), (448, 800))
-"""Height and width of the images of KITTI's and nuScenes' recipes."""
-STRIDE, ATTENTION_STRIDE, CHANNELS, HEADS, OBJECTS, IMAGES = 8, 16, 128, 8, 64, 4
+ATTENTION_STRIDE, HEADS, OBJECTS = 16, 8, 64
 LIMIT_GIB = 1.0
-"""For both attentions on one map of four images."""
+"""For both attentions on one map."""
+
+
+@dataclass(frozen=True)
+class _Map:
+    """A feature map of a recipe's batch."""
+
+    image_size: tuple[int, int]
+    stride: int
+    channels: int
+    images: int
+
+
+MAPS = (
+    _Map((384, 1280), 8, 128, 4),
+    _Map((448, 800), 8, 128, 4),
+    _Map((384, 1280), 4, 256, 1),
+)
+"""Of kitti_add_dense, nuscenes_add_dense and kitti_add_center."""
 
 
 def memory_rows() -> list[Row]:
-    """One row a size."""
+    """One row a map."""
     rows = []
-    for size in SIZES:
-        sparse = _in_fresh_process(size, ATTENTION_STRIDE // STRIDE)
-        full = _in_fresh_process(size, 1)
+    for shape in MAPS:
+        sparse = _in_fresh_process(shape, ATTENTION_STRIDE // shape.stride)
+        height, width = shape.image_size
+        detail = f"{sparse:.2f} GiB of {LIMIT_GIB:g}"
+        if shape.stride == MAPS[0].stride:  # at stride 4 it would take minutes
+            detail += f"; with a key for every cell {_in_fresh_process(shape, 1):.2f}"
         rows.append(
             Row(
-                name=f"attention of ADD, {size[1]}x{size[0]}, stride {STRIDE}, {IMAGES} images",
+                name=f"attention of ADD, {width}x{height}, stride {shape.stride}, "
+                f"{shape.channels} channels, images: {shape.images}",
                 ratio=sparse / LIMIT_GIB,
                 target=1.0,
-                detail=f"{sparse:.2f} GiB of {LIMIT_GIB:g}; with a key for every cell {full:.2f}",
+                detail=detail,
             )
         )
     return rows
 
 
-def _in_fresh_process(size: tuple[int, int], averaging: int) -> float:
+def _in_fresh_process(shape: _Map, averaging: int) -> float:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_attention_gib, (size, averaging))
+        return pool.apply(_attention_gib, (shape, averaging))
 
 
-def _attention_gib(size: tuple[int, int], averaging: int) -> float:
+def _attention_gib(shape: _Map, averaging: int) -> float:
     """Growth of the largest resident set over one step."""
     torch.manual_seed(0)
-    cells = (size[0] // STRIDE, size[1] // STRIDE)
-    tokens = torch.randn(IMAGES, cells[0] * cells[1], CHANNELS, requires_grad=True)
+    size, images = shape.image_size, shape.images
+    cells = (size[0] // shape.stride, size[1] // shape.stride)
+    tokens = torch.randn(images, cells[0] * cells[1], shape.channels, requires_grad=True)
     encoding = torch.randn_like(tokens)
-    own = CellAttention(CHANNELS, HEADS, averaging=averaging)
-    others = ObjectAttention(CHANNELS, HEADS, num_classes=10, averaging=averaging)
+    own = CellAttention(shape.channels, HEADS, averaging=averaging)
+    others = ObjectAttention(shape.channels, HEADS, num_classes=10, averaging=averaging)
     targets = TargetObjects(
-        box_px=torch.rand(IMAGES, OBJECTS, 4) * 100,
-        center_px=torch.rand(IMAGES, OBJECTS, 2) * 300,
-        depth_m=torch.rand(IMAGES, OBJECTS) * 60,
-        labels=torch.zeros(IMAGES, OBJECTS, dtype=torch.int64),
-        valid=torch.ones(IMAGES, OBJECTS, dtype=torch.bool),
+        box_px=torch.rand(images, OBJECTS, 4) * 100,
+        center_px=torch.rand(images, OBJECTS, 2) * 300,
+        depth_m=torch.rand(images, OBJECTS) * 60,
+        labels=torch.zeros(images, OBJECTS, dtype=torch.int64),
+        valid=torch.ones(images, OBJECTS, dtype=torch.bool),
     )
     before = _peak_gib()
     seen = own(tokens, encoding, cells)

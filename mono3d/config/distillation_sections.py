@@ -29,8 +29,8 @@ class AddConfig(Section):
     features: tuple[str, ...] = ()
     """Feature maps that are distilled, by name; () is every level of the neck."""
     responses: tuple[str, ...] = ("log_depth", "offset", "log_dims")
-    """Regressions that are distilled, by name."""
-    background: float = Field(0.25, ge=0)
+    """Answers that are compared by smooth L1 where objects are learnt, by name."""
+    background: float = Field(0.25, ge=0, allow_inf_nan=False)
     """Weight of the mean over cells outside all objects, to 1 of the mean over those inside."""
     encoding: Literal["point", "ray", "none"] = "point"
     """Tells attention where cells are in space: at the student's own depth, at fixed depths along

@@ -362,6 +362,11 @@ class RunConfig(Section):
             raise ValueError("loss.depth_loss=laplace needs model.has_uncertainty=true")
         if self.model.has_uncertainty and self.loss.depth_loss != "laplace":
             raise ValueError("model.has_uncertainty=true needs loss.depth_loss=laplace")
+        if self.distillation.kind == "add" and self.model.channels % self.distillation.heads:
+            raise ValueError(
+                f"distillation.heads={self.distillation.heads}: must divide "
+                f"model.channels={self.model.channels}"
+            )
         if self.data.kind == "merged" and self.model.ground and self.model.ground.height_m != 0:
             raise ValueError(
                 f"model.ground.height_m={self.model.ground.height_m}: is 0 in merged data; each "

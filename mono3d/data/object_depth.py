@@ -1,10 +1,11 @@
 """Depth that labels alone tell of an image, for teachers where there is no LiDAR."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mono3d.geometry.boxes import corners_cam, hull_2d
+from mono3d.geometry.camera import MIN_DEPTH_M
 from mono3d.structures import Boxes3D
 
 
@@ -26,12 +27,24 @@ def object_depth_map(
     """
     height, width = image_size
     corners = corners_cam(boxes.centers, boxes.dims_hwl, boxes.yaw)
-    hulls, is_seen = hull_2d(corners, projection, image_size)
-    depth = torch.where(is_seen, boxes.centers[:, 2], torch.inf)[:, None, None]
-    left, top, right, bottom = hulls[:, :, None].unbind(1)
-    u, v = torch.arange(width), torch.arange(height)
-    in_column, in_row = (u >= left) & (u <= right), (v >= top) & (v <= bottom)
-    inside = in_row[:, :, None] & in_column[:, None, :]
-    painted = torch.where(inside, depth, torch.inf)
-    nearest = torch.cat([painted, painted.new_full((1, height, width), torch.inf)]).amin(0)
-    return torch.where(nearest.isfinite(), nearest, 0.0)
+    hulls, in_image = hull_2d(corners, projection, image_size)
+    # Of an object that the camera plane cuts, the centre may lie behind the camera.
+    seen = in_image & (boxes.centers[:, 2] > MIN_DEPTH_M)
+    pixels, objects = _pixels_inside(hulls[seen], width)
+    flat = torch.full((height * width,), torch.inf)
+    flat = flat.scatter_reduce(0, pixels, boxes.centers[seen, 2][objects], "amin")
+    return torch.where(flat.isfinite(), flat, 0.0).view(height, width)
+
+
+def _pixels_inside(
+    hulls: Float[Tensor, "k 4"], width: int
+) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " m"]]:
+    """All pixels whose middles are inside of each box, row after row, and the box of each."""
+    first, last = hulls.split(2, dim=-1)
+    first, last = first.ceil().long(), last.ceil().long()  # one beyond the last pixel
+    columns, rows = (last - first).clamp(min=0).unbind(-1)
+    counts = columns * rows
+    objects = torch.arange(len(hulls)).repeat_interleave(counts)
+    place = torch.arange(len(objects)) - (counts.cumsum(0) - counts)[objects]
+    row, column = place // columns[objects], place % columns[objects]
+    return (first[objects, 1] + row) * width + first[objects, 0] + column, objects

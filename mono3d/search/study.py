@@ -75,10 +75,13 @@ def identify(cells: Sequence[Cell]) -> list[Planned]:
     planned = []
     for cell in cells:
         config = cell.config
-        asked = config.model_dump_json(include={"data", "input", "evaluation"})
-        key = f"{asked} {config.model.has_depth_map}"
+        key = config.model_dump_json(include={"data", "input", "evaluation"})
         if key not in opened:
-            opened[key] = {split: build_dataset(config, split).fingerprint for split in SPLITS}
+            # Without LiDAR, which some variants read and others do not: frames and labels decide.
+            opened[key] = {
+                split: build_dataset(config, split, with_points=False).fingerprint
+                for split in SPLITS
+            }
         data = dict(opened[key])
         teacher = teacher_facts(with_teacher_found(config))
         if teacher is not None:

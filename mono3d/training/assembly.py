@@ -18,11 +18,11 @@ from mono3d.config.schema import (
     StepSchedule,
 )
 from mono3d.data.augment import Augmentation, ColourJitter
-from mono3d.data.loaders import BatchLoader, Preparation
+from mono3d.data.loaders import BatchLoader, DepthSource, Preparation
 from mono3d.data.merged import MergedDataset
 from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares
 from mono3d.errors import ConfigError
-from mono3d.training.distillation_assembly import DepthInput, build_distiller
+from mono3d.training.distillation_assembly import build_distiller, depth_source
 from mono3d.training.loop import FitPlan
 from mono3d.training.model_assembly import build_codec, build_model
 from mono3d.training.objective_assembly import build_objective
@@ -64,7 +64,7 @@ def build_preparation(
     *,
     training: bool,
     with_depth: bool | None = None,
-    depth_input: DepthInput | None = None,
+    teacher_reads: DepthSource | None = None,
 ) -> Preparation:
     """What a loader does with a frame; only training frames are augmented.
 
@@ -73,10 +73,8 @@ def build_preparation(
         codec: The network's.
         training: Whether frames are to be learnt.
         with_depth: Whether maps of LiDAR depth come with them; None: as training needs it.
-        depth_input: True depth to read; None: as the network itself needs it.
+        teacher_reads: True depth that a teacher needs, beside what the network itself does.
     """
-    if depth_input is None:
-        depth_input = config.model.depth_input
     if with_depth is None:
         with_depth = training and config.model.has_depth_map
     augmentation = None
@@ -96,7 +94,7 @@ def build_preparation(
         augmentation=augmentation,
         epoch_scales=config.input.epoch_scales if training else (),
         max_objects=config.input.max_objects,
-        depth_input=None if depth_input == "none" else depth_input,
+        depth_input=teacher_reads or depth_source(config),
         depth_target_stride=codec.strides[0] if with_depth else None,
     )
 
@@ -107,9 +105,9 @@ def build_loader(
     *,
     rank: int,
     world_size: int,
-    depth_input: DepthInput | None = None,
+    teacher_reads: DepthSource | None = None,
 ) -> BatchLoader:
-    """Training batches of one rank; `depth_input` as in `build_preparation`."""
+    """Training batches of one rank; `teacher_reads` as in `build_preparation`."""
     threshold, empty = config.input.class_balance_threshold, config.input.empty_frame_share
     exponent = config.input.object_count_exponent
     shares = None
@@ -139,7 +137,7 @@ def build_loader(
             f"{world_size} workers needs {wanted}"
         )
     preparation = build_preparation(
-        config, build_codec(config), training=True, depth_input=depth_input
+        config, build_codec(config), training=True, teacher_reads=teacher_reads
     )
     return BatchLoader(dataset, preparation, sampling, num_workers=config.input.loader_processes)
 

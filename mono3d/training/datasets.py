@@ -68,7 +68,7 @@ def build_dataset(
             has_labels=has_labels,
         )
         if split == "val" and with_points:
-            check_sweeps(dataset, [0], without_points=bare)
+            check_sweeps(config, dataset, [0], without_points=bare)
         return dataset
     members = {}
     for member_name, member in data.sets.items():
@@ -87,16 +87,21 @@ def build_dataset(
             )
     merged = MergedDataset(members)
     if split == "val" and with_points:
-        check_sweeps(merged, merged.first(len(members)), without_points=bare)
+        check_sweeps(config, merged, merged.first(len(members)), without_points=bare)
     return merged
 
 
 def check_sweeps(
-    dataset: FrameDataset, indices: Iterable[int], *, without_points: Callable[[], FrameDataset]
+    config: RunConfig,
+    dataset: FrameDataset,
+    indices: Iterable[int],
+    *,
+    without_points: Callable[[], FrameDataset],
 ) -> None:
     """Read some frames with their LiDAR: a run shall not find out at its first evaluation.
 
     Args:
+        config: Of the run, which says what LiDAR is for.
         dataset: Frames with points.
         indices: Of those to read.
         without_points: Opens the same frames without points, by which it is seen whether a frame
@@ -110,9 +115,10 @@ def check_sweeps(
             dataset[index]
         except DataError as error:
             without_points()[index]
-            raise DataError(
-                f"{error}; evaluation.depth_map=false evaluates without LiDAR"
-            ) from error
+            advice = "evaluation.depth_map=false evaluates without LiDAR"
+            if config.model.depth_input == "lidar":
+                advice = "model.depth_input=lidar reads it, model.depth_input=objects needs none"
+            raise DataError(f"{error}; {advice}") from error
 
 
 def measures_depth_map(config: RunConfig) -> bool:

@@ -1,16 +1,19 @@
 """From a config to a distiller: its teacher from a checkpoint, its adapters for a student."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 import torch
 
 from mono3d.codec.point_codec import PointCodec
+from mono3d.config.data_sections import MergedData
 from mono3d.config.distillation_sections import AddConfig, NoDistillation
 from mono3d.config.load import flatten_tree, parse
 from mono3d.config.schema import CenterModel, DenseModel, RunConfig
-from mono3d.errors import ConfigError
+from mono3d.data.loaders import DepthSource
+from mono3d.errors import ConfigError, Mono3dError
 from mono3d.model.center_detector import CenterDetector
 from mono3d.model.dense_detector import DenseDetector
 from mono3d.objectives.distillation.add import AddDistiller, AddSettings, Features
@@ -18,32 +21,51 @@ from mono3d.objectives.distillation.protocol import Distiller, FrozenTeacher
 from mono3d.training.checkpoint import EMA, CheckpointMetadata, read_metadata
 from mono3d.training.checkpoint_files import digest
 from mono3d.training.model_assembly import load_network
-from mono3d.training.run_record import resolve_checkpoint
-
-DepthInput = Literal["none", "lidar", "objects"]
+from mono3d.training.run_record import read_result, resolve_checkpoint
 
 _NECK = "neck_"
 _SHARED_KEYS = ("kind", "strides_px", "stride_px", "depth_code")
 """Of `model`: what two detectors must have in common whose answers are compared point by point."""
 
 
-def with_teacher_found(config: RunConfig) -> RunConfig:
+def with_teacher_found(config: RunConfig, location: str | None = None) -> RunConfig:
     """The same run with its teacher's checkpoint named by its location.
 
     A run's best checkpoint may change and an MLflow run id must be asked for, so a teacher is
     looked up once, by the process that starts the run.
 
+    Args:
+        config: Of the run.
+        location: Of the run's folder: a run that is finished needs its teacher no more.
+
     Raises:
-        ConfigError: `distillation.teacher` names nothing.
+        ConfigError: `distillation.teacher` names nothing, or none that could teach this run.
         CheckpointError: What it names is no checkpoint.
         StorageError: The store cannot be asked.
     """
     distillation = config.distillation
     if isinstance(distillation, NoDistillation):
         return config
-    location = resolve_checkpoint(distillation.teacher)
-    found = distillation.model_copy(update={"teacher": location})
-    return config.model_copy(update={"distillation": found})
+    if location is not None and read_result(location) is not None:
+        return config
+    with _naming_teacher(distillation.teacher):
+        found = resolve_checkpoint(distillation.teacher)
+    resolved = distillation.model_copy(update={"teacher": found})
+    config = config.model_copy(update={"distillation": resolved})
+    teacher_facts(config)
+    return config
+
+
+@contextmanager
+def _naming_teacher(name: str) -> Iterator[None]:
+    """Say which key a checkpoint came from when it cannot be used."""
+    try:
+        yield
+    except Mono3dError as error:
+        raise type(error)(
+            f"distillation.teacher={name}: {error}; a teacher is trained first, see "
+            "docs/distillation.md"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +79,14 @@ class TeacherFacts:
     """Of its averaged weights."""
 
     @property
-    def depth_input(self) -> DepthInput:
-        """The true depth that it reads."""
-        return self.config.model.depth_input
+    def named(self) -> str:
+        """Key and value, for errors."""
+        return f"distillation.teacher={self.location}"
+
+    @property
+    def reads(self) -> DepthSource | None:
+        """The true depth that it needs."""
+        return depth_source(self.config)
 
     def as_data(self) -> dict[str, Any]:
         """What a checkpoint of the student says of it."""
@@ -71,10 +98,16 @@ class TeacherFacts:
         }
 
 
+def depth_source(config: RunConfig) -> DepthSource | None:
+    """The true depth that a run's own network reads."""
+    return None if config.model.depth_input == "none" else config.model.depth_input
+
+
 def teacher_facts(config: RunConfig) -> TeacherFacts | None:
-    """What teaches a run; None where nothing does.
+    """What teaches a run; None where nothing does. Weights are not read.
 
     Raises:
+        ConfigError: Teacher and student do not fit each other or the data.
         CheckpointError: It is no whole checkpoint, or not of this version.
         StorageError: The store cannot be asked.
     """
@@ -82,30 +115,17 @@ def teacher_facts(config: RunConfig) -> TeacherFacts | None:
     if isinstance(distillation, NoDistillation):
         return None
     location = distillation.teacher
-    metadata = read_metadata(location)
-    return TeacherFacts(
-        location=location,
-        config=parse(metadata.config, source=location),
-        metadata=metadata,
-        fingerprint=digest(location, EMA),
-    )
-
-
-def depth_input(config: RunConfig, teacher: TeacherFacts | None) -> DepthInput:
-    """The true depth that training batches must carry, for the network itself or its teacher.
-
-    Raises:
-        ConfigError: They want different ones.
-    """
-    own = config.model.depth_input
-    if teacher is None or teacher.depth_input in ("none", own):
-        return own
-    if own == "none":
-        return teacher.depth_input
-    raise ConfigError(
-        f"model.depth_input={own}: the teacher {teacher.location} reads {teacher.depth_input}, and "
-        "a batch carries one of them"
-    )
+    with _naming_teacher(location):
+        metadata = read_metadata(location)
+        facts = TeacherFacts(
+            location=location,
+            config=parse(metadata.config, source=location),
+            metadata=metadata,
+            fingerprint=digest(location, EMA),
+        )
+    _check_answers_alike(facts, config)
+    _check_can_read(facts, config)
+    return facts
 
 
 def build_distiller(
@@ -133,8 +153,8 @@ def build_distiller(
         case NoDistillation():
             return None
         case AddConfig():
-            teacher_config, network = load_network(distillation.teacher, device="cpu")
-            _check_answers_alike(teacher_config, config, distillation.teacher)
+            with _naming_teacher(distillation.teacher):
+                _, network = load_network(distillation.teacher, device="cpu")
             teacher = FrozenTeacher(network, autocast_dtype=autocast_dtype)
             return _add(config, distillation, student, codec, teacher, network.features)
         case _:
@@ -149,11 +169,6 @@ def _add(
     teacher: FrozenTeacher,
     teacher_features: Features,
 ) -> AddDistiller:
-    if student.trunk.channels % distillation.heads:
-        raise ConfigError(
-            f"distillation.heads={distillation.heads}: must divide "
-            f"model.channels={config.model.channels}"
-        )
     unknown = [name for name in distillation.responses if name not in student.responses]
     if unknown:
         known = ", ".join(student.responses)
@@ -162,38 +177,57 @@ def _add(
         )
     features = distillation.features or tuple(n for n in student.features if n.startswith(_NECK))
     settings = distillation.model_dump(exclude={"kind", "teacher", "features"})
-    return AddDistiller(
-        AddSettings(**settings, features=features),
-        teacher=teacher,
-        codec=codec,
-        student_features=student.features,
-        teacher_features=teacher_features,
-        num_classes=len(config.data.class_names),
-    )
+    try:
+        return AddDistiller(
+            AddSettings(**settings, features=features),
+            teacher=teacher,
+            codec=codec,
+            student_features=student.features,
+            teacher_features=teacher_features,
+            num_classes=len(config.data.class_names),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"distillation.features: {error}") from error
 
 
-def _check_answers_alike(teacher: RunConfig, student: RunConfig, where: str) -> None:
+def _check_answers_alike(teacher: TeacherFacts, student: RunConfig) -> None:
     """Teacher and student say the same things at the same points."""
-    if teacher.data.class_names != student.data.class_names:
+    theirs = teacher.config
+    if theirs.data.class_names != student.data.class_names:
         raise ConfigError(
-            f"distillation.teacher={where}: its classes are {[*teacher.data.class_names]}, "
-            f"this run's {[*student.data.class_names]}"
+            f"{teacher.named}: its classes are {[*theirs.data.class_names]}, this run's "
+            f"{[*student.data.class_names]}"
         )
-    if teacher.data.mean_dims_hwl != student.data.mean_dims_hwl:
-        raise ConfigError(
-            f"distillation.teacher={where}: has other data.mean_dims_hwl; they must be equal"
-        )
-    theirs, ours = (_shared(config.model) for config in (teacher, student))
-    for key in [*ours, *(theirs.keys() - ours.keys())]:  # the kind comes first
-        if theirs.get(key) != ours.get(key):
+    if theirs.data.mean_dims_hwl != student.data.mean_dims_hwl:
+        raise ConfigError(f"{teacher.named}: has other data.mean_dims_hwl; they must be equal")
+    first, second = _shared(student.model), _shared(theirs.model)
+    for key in [*first, *(second.keys() - first.keys())]:  # the kind comes first
+        if second.get(key) != first.get(key):
             raise ConfigError(
-                f"distillation.teacher={where}: has model.{key}={theirs.get(key)}, this run "
-                f"{ours.get(key)}; they must be equal"
+                f"{teacher.named}: has model.{key}={second.get(key)}, this run {first.get(key)}; "
+                "they must be equal"
             )
-    if teacher.model.depth_input == "none":
+
+
+def _check_can_read(teacher: TeacherFacts, student: RunConfig) -> None:
+    """The student's batches can carry what the teacher reads."""
+    own, theirs = depth_source(student), teacher.reads
+    if theirs is None:
         raise ConfigError(
-            f"distillation.teacher={where}: has model.depth_input=none; a teacher reads true depth"
+            f"{teacher.named}: has model.depth_input=none; a teacher reads true depth"
         )
+    if own not in {None, theirs}:
+        raise ConfigError(
+            f"model.depth_input={own}: {teacher.named} reads {theirs}, and a batch carries one of "
+            "them"
+        )
+    if isinstance(student.data, MergedData) and theirs == "objects":
+        for name, member in student.data.sets.items():
+            if not member.has_labels:
+                raise ConfigError(
+                    f"data.sets.{name}.has_labels=false: {teacher.named} reads the depth of "
+                    "labelled objects, and would teach that there are none"
+                )
 
 
 def _shared(model: DenseModel | CenterModel) -> Mapping[str, str]:

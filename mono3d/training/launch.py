@@ -67,8 +67,8 @@ def launch(
         Mono3dError: What else a worker found that the user can fix.
     """
     tracker, sink = tracker or NullTracker(), sink or NoDisplay()
-    config = with_teacher_found(config)
     location = run_location(config, name)
+    config = with_teacher_found(config, location)
     finished = open_run(location, config)
     if finished is not None:
         sink.say(f"run {name} is finished: {finished.last_checkpoint}")

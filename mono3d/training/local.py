@@ -58,8 +58,8 @@ def train_locally(
         ConfigError: `cluster.storage` is not on this machine, or the name has another config.
         Mono3dError: As building, loading and saving do.
     """
-    sink, config = sink or NoDisplay(), with_teacher_found(config)
-    folder = local_folder(config, name)
+    sink, folder = sink or NoDisplay(), local_folder(config, name)
+    config = with_teacher_found(config, str(folder))
     finished = open_run(str(folder), config)
     if finished is not None:
         sink.say(f"run {name} is finished: {finished.last_checkpoint}")

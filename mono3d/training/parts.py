@@ -23,7 +23,7 @@ from mono3d.training.assembly import (
 )
 from mono3d.training.checkpoint import RunFacts
 from mono3d.training.datasets import build_dataset
-from mono3d.training.distillation_assembly import TeacherFacts, depth_input, teacher_facts
+from mono3d.training.distillation_assembly import TeacherFacts, teacher_facts
 from mono3d.training.distributed import share_buffers
 from mono3d.training.evaluate import evaluate_split
 from mono3d.training.loop import FitPlan
@@ -94,11 +94,13 @@ def build_parts(config: RunConfig, place: Place) -> RunParts:
         DataError: The data set cannot be read.
     """
     teacher = teacher_facts(config)
-    depth = depth_input(config, teacher)
-    train = build_dataset(config, "train", with_points=True if depth == "lidar" else None)
-    val = build_dataset(config, "val")
+    train, val = open_splits(config, teacher)
     loader = build_loader(
-        config, train, rank=place.rank, world_size=place.world_size, depth_input=depth
+        config,
+        train,
+        rank=place.rank,
+        world_size=place.world_size,
+        teacher_reads=None if teacher is None else teacher.reads,
     )
     rule = build_step_rule(
         config, batches_per_epoch=loader.batches_per_epoch, world_size=place.world_size
@@ -111,6 +113,20 @@ def build_parts(config: RunConfig, place: Place) -> RunParts:
         facts=run_facts(config, {"train": train, "val": val}, teacher),
         frames_per_step=rule.effective_batch,
     )
+
+
+def open_splits(
+    config: RunConfig, teacher: TeacherFacts | None
+) -> tuple[FrameDataset, FrameDataset]:
+    """Frames to learn from, with LiDAR where the network or its teacher reads it, and to measure.
+
+    Raises:
+        ConfigError: Classes and label maps do not fit the data.
+        DataError: A folder cannot be read.
+    """
+    needs_points = teacher is not None and teacher.reads == "lidar"
+    train = build_dataset(config, "train", with_points=True if needs_points else None)
+    return train, build_dataset(config, "val")
 
 
 def build_state(config: RunConfig, rule: StepRule, place: Place) -> TrainState:

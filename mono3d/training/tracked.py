@@ -19,9 +19,10 @@ from mono3d.tracking.tracker import NullTracker, RunIdentity, Tracker
 from mono3d.training.assess import Assessment, record_network
 from mono3d.training.checkpoint import copy_figures, read_metadata
 from mono3d.training.checkpoint_files import verified_copy
-from mono3d.training.datasets import SPLITS, build_dataset, split_records
-from mono3d.training.distillation_assembly import with_teacher_found
+from mono3d.training.datasets import SPLITS, split_records
+from mono3d.training.distillation_assembly import teacher_facts, with_teacher_found
 from mono3d.training.launch import launch, launch_profile
+from mono3d.training.parts import open_splits
 from mono3d.training.progress import ProgressSink
 from mono3d.training.run_description import RunOutcome, RunPlace, describe, run_tags
 from mono3d.training.run_record import RUNS_FOLDER, RunResult, run_location
@@ -62,14 +63,14 @@ def train_tracked(
     Raises:
         Mono3dError: As `launch` does; the run's record then says FAILED.
     """
-    config = with_teacher_found(config)
+    location = run_location(config, name)
+    config = with_teacher_found(config, location)
     identity = RunIdentity(
         name=name,
         params=flatten(config),
         tags={**run_tags(config, recipe), **tags},
         parent_run_id=parent_run_id,
     )
-    location = run_location(config, name)
     with tracked_run(config, identity, folder=RUNS_FOLDER / name) as tracker:
         splits = _record_data(config, tracker)
         place = RunPlace(recipe=recipe, folder=location, splits=splits, run_id=tracker.run_id)
@@ -116,6 +117,7 @@ def profile_tracked(config: RunConfig, *, name: str, steps: int, sink: ProgressS
     Raises:
         Mono3dError: As `launch_profile` does; the record then says FAILED.
     """
+    config = with_teacher_found(config)
     record = f"{name}-{PROFILE}-{time.strftime('%Y%m%d-%H%M%S')}"
     identity = RunIdentity(name=record, params=flatten(config), tags=run_tags(config))
     with tracked_run(config, identity, folder=RUNS_FOLDER / name / PROFILE / record) as tracker:
@@ -181,8 +183,8 @@ def _record_data(config: RunConfig, tracker: Tracker) -> dict[str, str]:
     if isinstance(tracker, NullTracker):
         return {}
     named: dict[str, str] = {}
-    for context in SPLITS:
-        dataset = build_dataset(config, context)
+    opened = open_splits(config, teacher_facts(config))
+    for context, dataset in zip(SPLITS, opened, strict=True):
         records = split_records(config.data, context, dataset)
         for record in records:
             tracker.log_dataset(

@@ -494,7 +494,7 @@ CHECKPOINTS: list[Row] = [
     (
         "a teacher of LiDAR depth without LiDAR",
         lambda w: without_sweep(w, "model.depth_input=lidar"),
-        "velodyne",
+        "model.depth_input=objects needs none",
     ),
     (
         "nothing to start from",

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import pytest
 import torch
 
 from mono3d.data.object_depth import object_depth_map
@@ -33,6 +34,11 @@ def test_the_nearest_object_is_on_top_whatever_the_order() -> None:
     assert torch.equal(found, other)
 
 
-def test_an_object_behind_the_camera_leaves_nothing() -> None:
-    found = object_depth_map(make_boxes([[0.0, 0, -10]]), PROJECTION, SIZE)
-    assert not found.any()
+@pytest.mark.parametrize("depth_m", [-10.0, -0.5])
+def test_an_object_whose_centre_is_behind_the_camera_leaves_nothing(depth_m: float) -> None:
+    """The second one is 4 m long, and its front is before the camera, around the one at 10 m."""
+    boxes = make_boxes([[0.0, 0, depth_m], [0.0, 0, 10]])
+    found = object_depth_map(boxes, PROJECTION, SIZE)
+    alone = object_depth_map(boxes.select(torch.tensor([1])), PROJECTION, SIZE)
+    assert torch.equal(found, alone)
+    assert alone.any()

@@ -1,6 +1,6 @@
 """Distillers on small detectors of every family, one row each; a new method adds its own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from mono3d.model.center_detector import CenterDetector
 from mono3d.model.dense_detector import DenseDetector
 from mono3d.objectives.distillation.add import AddDistiller, AddSettings
 from mono3d.objectives.distillation.protocol import Distiller, FrozenTeacher
-from mono3d.structures import Batch
+from mono3d.structures import Batch, Frame
 from tests.support.detectors import make_center_detector, make_detector
 from tests.support.frames import (
     NUM_CLASSES,
@@ -33,9 +33,19 @@ class Pair:
     codec: PointCodec
     distiller: Distiller
 
+    def moment(self, seed: int, *, is_labelled: bool = True) -> Batch:
+        """One moment of six cameras, with depth for the teacher."""
+        return self._prepared([surround_frame(seed, is_labelled=is_labelled)])
+
+    def moments(self) -> Batch:
+        """A labelled one and one without labels."""
+        return self._prepared([surround_frame(0), surround_frame(1, is_labelled=False)])
+
     def batch(self, *, seed: int = 0, is_labelled: bool = True) -> Batch:
         """Two moments of six cameras, with depth for the teacher."""
-        frames = [surround_frame(seed + i, is_labelled=is_labelled) for i in range(2)]
+        return self._prepared([surround_frame(seed + i, is_labelled=is_labelled) for i in range(2)])
+
+    def _prepared(self, frames: Sequence[Frame]) -> Batch:
         return make_batch(frames, self.codec, depth_input="lidar")
 
 

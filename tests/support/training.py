@@ -16,7 +16,7 @@ from mono3d.data.loaders import BatchLoader
 from mono3d.structures import Batch
 from mono3d.training.assembly import build_loader, build_plan, build_step_rule
 from mono3d.training.checkpoint import save_checkpoint
-from mono3d.training.distillation_assembly import depth_input, teacher_facts
+from mono3d.training.distillation_assembly import teacher_facts
 from mono3d.training.optimiser_state import optimiser_tensors
 from mono3d.training.parts import Place, RunParts, build_state, run_facts
 from mono3d.training.progress import NoDisplay, Progress
@@ -79,7 +79,7 @@ def tiny_parts(config: RunConfig, place: Place) -> RunParts:
         dataset,
         rank=place.rank,
         world_size=place.world_size,
-        depth_input=depth_input(config, teacher),
+        teacher_reads=None if teacher is None else teacher.reads,
     )
     rule = build_step_rule(
         config, batches_per_epoch=loader.batches_per_epoch, world_size=place.world_size

@@ -163,10 +163,9 @@ def test_tags_and_description_say_what_is_distilled(teacher: Path) -> None:
             r"model\.depth_code\.std_log=0\.5, this run 0\.6",
         ),
         ({"data__class_names": ["car", "bicycle"]}, {}, r"its classes are \['car', 'bicycle'\]"),
-        ({}, {"distillation__heads": 3}, r"distillation\.heads=3: must divide model\.channels=8"),
         ({}, {"distillation__responses": ["depth"]}, r"'depth' is none of this detector's: cl"),
-        ({}, {"distillation__features": ["bev"]}, r"feature map 'bev': the network has only"),
-        ({}, {"model__depth_input": "lidar"}, r"=lidar: the teacher .* reads objects"),
+        ({}, {"distillation__features": ["bev"]}, r"^distillation\.features: feature map 'bev'"),
+        ({}, {"model__depth_input": "lidar"}, r"=lidar: distillation\.teacher=.* reads obj"),
     ],
 )  # fmt: skip
 def test_a_teacher_that_does_not_fit_is_refused_in_a_line(
@@ -191,7 +190,10 @@ def test_a_teacher_that_is_nowhere_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with pytest.raises(ConfigError, match=r"checkpoint '.*/none': no such folder; an MLflow run"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^distillation\.teacher=.*/none: checkpoint '.*': no such folder; .* trained first",
+    ):
         with_teacher_found(taught_by(tmp_path / "none"))
 
 
@@ -204,3 +206,44 @@ def test_a_teacher_itself_is_trained_by_the_ordinary_loop() -> None:
     first_step(parts)
     assert isinstance(branch.output.weight, torch.Tensor)
     assert branch.output.weight.any()
+
+
+def test_heads_that_do_not_divide_are_refused_with_the_config() -> None:
+    with pytest.raises(ConfigError, match=r"distillation\.heads=3: must divide model\.channels=8"):
+        taught_by(Path("anywhere"), distillation__heads=3)
+
+
+def test_a_teacher_of_labels_is_refused_where_frames_have_none(tmp_path: Path) -> None:
+    teacher = teacher_in(tmp_path / "teacher")
+    folder = {"kind": "kitti", "root": "x", "train_split": "train"}
+    sets = {
+        "a": {**folder, "val_split": "val"},
+        "raw": {**folder, "has_labels": False, "val_split": None},
+    }
+    data = {"kind": "merged", "class_names": ["car", "pedestrian"], "sets": sets}
+    config = taught_by(
+        teacher, data=data, checkpoint__metric="val/centers_depth_abs_rel", checkpoint__mode="min"
+    )
+    with pytest.raises(
+        ConfigError, match=r"^data\.sets\.raw\.has_labels=false: .* reads the depth"
+    ):
+        with_teacher_found(config)
+
+
+def test_a_wrong_teacher_does_not_take_the_run_s_name(teacher: Path, tmp_path: Path) -> None:
+    settings = {"cluster__storage": str(tmp_path / "runs"), "train__epochs": 1}
+    plain = save_untrained(tiny_config(), tmp_path / "plain")
+    with pytest.raises(ConfigError, match=r"depth_input=none"):
+        train_locally(taught_by(plain, **settings), name="a", build=tiny_parts)
+    assert train_locally(taught_by(teacher, **settings), name="a", build=tiny_parts).steps
+
+
+def test_a_teacher_may_move_and_a_finished_student_needs_none(
+    teacher: Path, tmp_path: Path
+) -> None:
+    settings = {"cluster__storage": str(tmp_path / "runs"), "train__epochs": 1}
+    config = taught_by(teacher, **settings)
+    done = train_locally(config, name="a", build=tiny_parts)
+    moved = teacher.rename(tmp_path / "elsewhere")
+    assert train_locally(config, name="a", build=tiny_parts) == done
+    assert train_locally(taught_by(moved, **settings), name="a", build=tiny_parts) == done

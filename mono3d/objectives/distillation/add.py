@@ -16,8 +16,10 @@ With F a feature map, A the student's adapters, M the cells inside 2D boxes of o
     response = sum over points and classes of |p_s - p_t|^2 BCE(p_s, p_t), and smooth L1 of
                regressions where objects are learnt, over the number of depth samples
 
-Maps are compared in units of the teacher's own deviation. The teacher's side has no layer that
-learns: one that both sides shared could make all answers equal and the loss zero.
+The first two are means within each image, then over the images of the step, in units of the root
+mean square of the teacher's map of that image: nothing depends on how a step is split. The
+teacher's side has no layer that learns: one that both sides shared could make all answers equal and
+the loss zero.
 """
 
 from collections.abc import Mapping, Sequence
@@ -121,23 +123,22 @@ class _MapAdapter(nn.Module):
     def forward(
         self, student: Float[Tensor, "n c h w"], teacher: Float[Tensor, "n d h w"], scene: _Scene
     ) -> dict[str, Float[Tensor, ""]]:
-        """Losses `feature` and `object` of the images, in units of the teacher's deviation."""
+        """Losses `feature` and `object`, summed over images, each in units of the teacher's map."""
         size = (student.shape[-2], student.shape[-1])
         tokens, wanted = (m.float().flatten(2).transpose(1, 2) for m in (student, teacher))
-        deviation = (wanted.var(dim=(0, 1)).mean() + _TINY).sqrt()
+        unit = (wanted.square().mean((1, 2), keepdim=True) + _TINY).sqrt()
         encoding = self._encoded(tokens, scene)
         if self.cells is not None:
             tokens = self.cells(tokens, encoding, size)
         inside = cells_inside(scene.targets, scene.image_size, self._stride)
         losses = {}
         if self.cell_answer is not None:
-            error = (self.cell_answer(tokens) - wanted) / deviation
+            error = (self.cell_answer(tokens) - wanted) / unit
             losses["feature"] = self._over_cells(error.square().mean(-1), inside.any(1))
         if self.object_answer is not None:
             said = self._objects(tokens, encoding, size, inside, scene)
-            error = (self.object_answer(said) - _mean_inside(wanted, inside)) / deviation
-            valid = scene.targets.valid
-            losses["object"] = (error.abs().mean(-1) * valid).sum() / valid.sum().clamp(min=1)
+            error = (self.object_answer(said) - _mean_inside(wanted, inside)) / unit
+            losses["object"] = _masked_means(error.abs().mean(-1), scene.targets.valid).sum()
         return losses
 
     def _encoded(self, tokens: Float[Tensor, "n cells c"], scene: _Scene) -> Tensor:
@@ -152,9 +153,8 @@ class _MapAdapter(nn.Module):
     def _over_cells(
         self, error: Float[Tensor, "n cells"], is_object: Bool[Tensor, "n cells"]
     ) -> Float[Tensor, ""]:
-        inside = (error * is_object).sum() / is_object.sum().clamp(min=1)
-        outside = (error * ~is_object).sum() / (~is_object).sum().clamp(min=1)
-        return inside + self._settings.background * outside
+        inside, outside = _masked_means(error, is_object), _masked_means(error, ~is_object)
+        return (inside + self._settings.background * outside).sum()
 
     def _objects(
         self,
@@ -169,6 +169,13 @@ class _MapAdapter(nn.Module):
         extent_px = (size[0] * self._stride, size[1] * self._stride)
         found: Tensor = self.objects(tokens, encoding, size, scene.targets, extent_px)
         return found
+
+
+def _masked_means(
+    values: Float[Tensor, "n cells"], mask: Bool[Tensor, "n cells"]
+) -> Float[Tensor, " n"]:
+    """Of each image; 0 where nothing is masked."""
+    return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
 def _mean_inside(
@@ -209,8 +216,8 @@ class AddDistiller:
         self._teacher = teacher
         self._codec = codec
         names = list(settings.features)
-        require_features(student_features, names)
-        require_features(teacher_features, names)
+        require_features(student_features, names, whose="the network")
+        require_features(teacher_features, names, whose="its teacher")
         self._maps = {
             name: _MapAdapter(
                 settings,
@@ -244,7 +251,7 @@ class AddDistiller:
     def _feature_losses(
         self, batch: Batch, student: Predictions, teacher: Predictions, context: StepContext
     ) -> dict[str, Tensor]:
-        """Means over maps, weighted by the share of the step's images that the batch has."""
+        """Means over maps and the images of the step, of which the batch has a part."""
         scene = _Scene(
             projection=batch.projection.flatten(0, 1),
             image_size=(batch.images.shape[-2], batch.images.shape[-1]),
@@ -255,8 +262,7 @@ class AddDistiller:
             adapter(student.features[name], teacher.features[name], scene)
             for name, adapter in self._maps.items()
         ]
-        images = batch.images.shape[0] * batch.images.shape[1]
-        share = context.world_size * images / context.num_images
+        share = context.world_size / context.num_images
         factors = {"feature": self._settings.feature, "object": self._settings.object}
         return {
             name: factors[name] * share * torch.stack([losses[name] for losses in found]).mean()

@@ -131,7 +131,8 @@ def _at_centers(
     """Features at the projected centres, between cells; at the border for those outside."""
     height, width = extent_px
     # Pixel i of n has its middle at (2 i + 1) / n - 1, where the map's edges are at -1 and 1.
-    where = (2 * center_px + 1) / center_px.new_tensor([width, height]) - 1
+    u, v = center_px.unbind(-1)
+    where = torch.stack([(2 * u + 1) / width - 1, (2 * v + 1) / height - 1], dim=-1)
     maps = tokens.transpose(1, 2).unflatten(2, size)
     where = where.clamp(-1, 1)[:, None].to(maps.dtype)
     found = F.grid_sample(maps, where, padding_mode="border", align_corners=False)

@@ -36,12 +36,15 @@ class FrozenTeacher:
         return answer
 
 
-def require_features(features: Mapping[str, tuple[int, int]], names: Iterable[str]) -> None:
+def require_features(
+    features: Mapping[str, tuple[int, int]], names: Iterable[str], *, whose: str = "the network"
+) -> None:
     """Check, while a method is built, that a network emits the feature maps that it will read.
 
     Args:
         features: What the network declares: name → (channels, stride).
         names: The maps that are wanted.
+        whose: Who declares them, for the error.
 
     Raises:
         ConfigError: One of them is not declared.
@@ -49,7 +52,7 @@ def require_features(features: Mapping[str, tuple[int, int]], names: Iterable[st
     for name in names:
         if name not in features:
             known = ", ".join(features)
-            raise ConfigError(f"feature map {name!r}: the network has only {known}")
+            raise ConfigError(f"feature map {name!r}: {whose} has only {known}")
 
 
 @runtime_checkable

@@ -49,3 +49,5 @@ def test_feature_maps_that_a_network_does_not_emit_are_refused() -> None:
     require_features(features, [])
     with pytest.raises(ConfigError, match=r"'bev': the network has only neck_8, neck_16$"):
         require_features(features, ["neck_8", "bev"])
+    with pytest.raises(ConfigError, match=r"'bev': its teacher has only"):
+        require_features(features, ["bev"], whose="its teacher")
