@@ -1,4 +1,4 @@
-"""What does ADD cost: memory of its attention at full size, and time of a training step.
+"""What does ADD cost in memory of its attention, at full size, and in time of a training step?
 
     .venv/bin/python -m benchmarks.distillation
 
