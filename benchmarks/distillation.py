@@ -22,7 +22,7 @@ from benchmarks.support.measure import compare
 from benchmarks.support.rows import Row, publish
 from mono3d.config.schema import RunConfig
 from mono3d.objectives.distillation.attention import CellAttention, ObjectAttention
-from mono3d.objectives.distillation.targets import TargetObjects
+from mono3d.objectives.image_objects import TargetObjects
 from mono3d.structures import Batch
 from mono3d.training.allocator import keep_freed_memory
 from mono3d.training.checkpoint import save_checkpoint

@@ -9,7 +9,7 @@ arXiv:2108.06417, which scales linear depth by pixel size).
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 MIN_DEPTH_M = 0.5
@@ -78,3 +78,46 @@ def lid_bin_edges(num_bins: int, min_m: float, max_m: float) -> Float[Tensor, " 
 def bin_index(depth_m: Float[Tensor, "*n"], edges_m: Float[Tensor, " edges"]) -> Tensor:
     """Bin of each depth (int64), clamped to the first and last bin."""
     return torch.bucketize(depth_m, edges_m[1:-1].to(depth_m.device), right=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthBins:
+    """LID bins with one more for what lies outside of their range, or is not known.
+
+    Source: CaDDN (arXiv:2103.01100), section 3.1: bin widths grow linearly with depth. With
+    delta = 2 (max - min) / (n (n + 1)), bin i begins at min + delta i (i + 1) / 2.
+    """
+
+    count: int
+    """Bins within the range; the one for the rest has this index."""
+    min_m: float
+    max_m: float
+
+    def __post_init__(self) -> None:
+        """Raise ValueError on an impossible range."""
+        lid_bin_edges(self.count, self.min_m, self.max_m)
+
+    @property
+    def edges_m(self) -> Float[Tensor, " edges"]:
+        """`count + 1` edges, on the CPU."""
+        return lid_bin_edges(self.count, self.min_m, self.max_m)
+
+    @property
+    def centers_m(self) -> Float[Tensor, " bins"]:
+        """Mean of each bin's edges, on the CPU."""
+        edges = self.edges_m
+        return (edges[1:] + edges[:-1]) / 2
+
+    def place(self, depth_m: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """Where depths lie among the bins: bin i reaches from i to i + 1. Negative below them."""
+        delta = 2 * (self.max_m - self.min_m) / (self.count * (self.count + 1))
+        beyond = (depth_m - self.min_m) / delta
+        # Below the range the law has no root; a line with the slope of its start goes on from it.
+        root = (1 + 8 * beyond.clamp(min=0)).sqrt() / 2 - 0.5
+        return torch.where(beyond > 0, root, beyond)
+
+    def index(self, depth_m: Float[Tensor, "*n"]) -> Int64[Tensor, "*n"]:
+        """Bin of each depth; `count` where it is outside of the range (as 0, "unknown", is)."""
+        place = self.place(depth_m).floor().long()
+        is_inside = (depth_m >= self.min_m) & (depth_m < self.max_m)
+        return torch.where(is_inside, place.clamp(0, self.count - 1), self.count)

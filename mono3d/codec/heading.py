@@ -125,10 +125,13 @@ def decode_heading(
     axis: Float[Tensor, "*n 2"], direction: Int64[Tensor, "*n"]
 ) -> Float[Tensor, "*n"]:
     """Alpha in [-pi, pi) of an axis of any length and a direction."""
-    half = torch.atan2(axis[..., 0], axis[..., 1]) / 2
-    inside = torch.remainder(half - DIRECTION_OFFSET_RAD, math.pi) + DIRECTION_OFFSET_RAD
-    alpha = inside + math.pi * direction.to(inside.dtype)
-    return wrap(alpha)
+    return in_direction(torch.atan2(axis[..., 0], axis[..., 1]) / 2, direction)
+
+
+def in_direction(angle: Float[Tensor, "*n"], direction: Int64[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """The angle, or its opposite, that lies in the half turn of a direction; in [-pi, pi)."""
+    inside = torch.remainder(angle - DIRECTION_OFFSET_RAD, math.pi) + DIRECTION_OFFSET_RAD
+    return wrap(inside + math.pi * direction.to(inside.dtype))
 
 
 def encode_bin(

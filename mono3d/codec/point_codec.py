@@ -142,6 +142,36 @@ class PointCodec(ABC):
     ) -> Positives:
         """What evaluation has in place of positives, for `depth_at_centers`."""
 
+    @property
+    def in_bev(self) -> bool:
+        """Boxes are decoded image by image."""
+        return False
+
+    @property
+    def depth_stride(self) -> int:
+        """That of the finest level."""
+        return self.strides[0]
+
+    def encode(
+        self,
+        boxes_cam: Boxes3D,
+        boxes_bev: Boxes3D,
+        projection: Float[Tensor, "b v 3 4"],
+        image_size: tuple[int, int],
+    ) -> Positives:
+        """Positives of each camera; see `DetectorCodec`."""
+        return self.positives(boxes_cam, projection, image_size)
+
+    def encode_to_read(
+        self,
+        boxes_cam: Boxes3D,
+        boxes_bev: Boxes3D,
+        projection: Float[Tensor, "b v 3 4"],
+        image_size: tuple[int, int],
+    ) -> Positives:
+        """`read_points` of each camera; see `DetectorCodec`."""
+        return self.read_points(boxes_cam, projection, image_size)
+
     def _on(self, device: torch.device) -> _Constants:
         """The constants on a device, copied there once: a copy makes the host wait."""
         if device not in self._constants:
@@ -244,6 +274,15 @@ class PointCodec(ABC):
         image_size = (batch.images.shape[-2], batch.images.shape[-1])
         is_read = (best > 0) & is_in_image(centers_px, image_size).flatten(0, 1)
         return torch.where(is_read, said.gather(1, most_central), torch.nan)
+
+    def depth_maps_m(
+        self, responses: Mapping[str, Tensor], inputs: Inputs
+    ) -> Float[Tensor, "n hf wf"] | None:
+        """Of a detector with a depth map."""
+        if "depth_map" not in responses:
+            return None
+        focal = focal_px(inputs.projection.flatten(0, 1))[:, None, None]
+        return self.depth.decode(responses["depth_map"].float(), focal)
 
     def depth_of_cells(
         self, responses: Mapping[str, Tensor], image_size: tuple[int, int], stride: int

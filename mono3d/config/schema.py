@@ -3,7 +3,7 @@
 A choice is a union tagged by `kind`. Documentation stands under each field; units are in names.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
@@ -18,6 +18,7 @@ from mono3d.config.data_sections import (
 from mono3d.config.distillation_sections import DistillationConfig, NoDistillation
 from mono3d.config.iou_sections import IouLossConfig, NoIouLoss
 from mono3d.config.mining_sections import MiningConfig, NoMining
+from mono3d.config.model_sections import BevModel, DenseModel, ModelConfig, PointModel
 from mono3d.config.section import Section
 
 
@@ -54,116 +55,16 @@ class InputConfig(Section):
     """Limit of a machine's copies of data in S3; the longest unused go first, 0 keeps none."""
 
 
-class ResNetBackbone(Section):
-    """A ResNet from scratch."""
-
-    kind: Literal["resnet"] = "resnet"
-    depth: Literal[18, 34, 50, 101] = 18
-    # Below 16, oneDNN's gradient of a 1x1 convolution with stride 2 writes past its buffer (oneDNN
-    # issue 6035, on AVX-512): memory is corrupted, sooner or later the process dies.
-    width: int = Field(64, ge=16)
-    """Channels of the first stage of a basic ResNet; 64 is the usual one."""
-    stages: int = Field(4, ge=1, le=4)
-    """How many of its four stages, finest first; the last holds three quarters of the weights."""
-
-
-class ConfiguredBackbone(Section):
-    """Any transformers backbone from scratch."""
-
-    kind: Literal["config"] = "config"
-    model_type: str
-    """The architecture's name in transformers: convnextv2, dinov2, swin, ..."""
-    options: dict[str, Any] = {}
-    """Options of its transformers config."""
-
-
-class PretrainedBackbone(Section):
-    """A transformers backbone with weights; its batch norms stay frozen."""
-
-    kind: Literal["pretrained"] = "pretrained"
-    source: str
-    """A local folder or a hub name with safetensors weights."""
-
-
-BackboneConfig = Annotated[
-    ResNetBackbone | ConfiguredBackbone | PretrainedBackbone, Field(discriminator="kind")
-]
-
-
-class DepthCodeConfig(Section):
-    """The affine law between the network's output and log depth."""
-
-    reference_focal_px: float = Field(630.0, gt=0)
-    """Focal length at which mean and deviation hold; others scale depth in proportion."""
-    mean_log_m: float = 3.1
-    """Mean of ln(depth in metres) over objects at the reference focal length."""
-    std_log: float = Field(0.6, gt=0)
-    """Standard deviation of the same."""
-
-
-class GroundConfig(Section):
-    """The ground plane as the network is told it."""
-
-    height_m: float = 0.0
-    """Of the ground in the bev frame: 0 in nuScenes and in merged data, -1.73 in KITTI."""
-
-
-class ImageModel(Section):
-    """What detectors have in common that answer at points of an image."""
-
-    backbone: BackboneConfig = ResNetBackbone()
-    channels: int = Field(128, ge=8, multiple_of=8)
-    """Of neck and towers."""
-    tower_depth: int = Field(2, ge=0)
-    """Convolutions in each tower."""
-    depth_code: DepthCodeConfig = DepthCodeConfig()
-    num_depth_bins: int = Field(0, ge=0)
-    """PGD's depth classifier beside the regression; 0 is none."""
-    depth_bin_width_m: float = Field(10.0, gt=0)
-    has_uncertainty: bool = False
-    """Predict the scale of a Laplace law around the depth."""
-    ground: GroundConfig | None = None
-    """Tell backbone and heads the ground's depth under every pixel; null tells heads the rays."""
-    depth_input: Literal["none", "lidar", "objects"] = "none"
-    """Read true depth beside the image: of LiDAR points, or of labels, painted into their 2D boxes.
-    For teachers: evaluation needs it too, and prediction is refused."""
-    has_depth_map: bool = False
-    """Learn the depth of every LiDAR point too. Training needs LiDAR then, evaluation too unless
-    evaluation.depth_map=false, prediction never."""
-
-
-class DenseModel(ImageModel):
-    """FCOS3D/PGD family: several points an object."""
-
-    kind: Literal["dense"] = "dense"
-    strides_px: tuple[int, ...] = (8, 16, 32, 64, 128)
-    """Strides of the prediction levels, finest first."""
-    first_limit_px: float = Field(48.0, gt=0)
-    """Largest distance from a point to a side of the 2D box that the finest level learns."""
-    center_radius_strides: float = Field(1.5, gt=0.5)
-    """Points within so many strides of the projected 3D centre, right or down, learn the object."""
-    max_positives: int = Field(256, ge=1)
-    """Points learnt in one image, the most central first."""
-
-
-class CenterModel(ImageModel):
-    """MonoDLE/MonoCon family: one peak of a heat map an object."""
-
-    kind: Literal["center"] = "center"
-    stride_px: int = Field(4, ge=1)
-    """Of the heat map."""
-    has_keypoints: bool = False
-    """Learn the projected corners too, by heads that only training has (MonoCon)."""
-
-
-ModelConfig = Annotated[DenseModel | CenterModel, Field(discriminator="kind")]
-
-
 class LossConfig(Section):
     """Kind of the depth loss and factors of all terms."""
 
     depth_loss: Literal["smooth_l1_log", "smooth_l1_m", "laplace"] = "smooth_l1_log"
-    """`laplace` needs model.has_uncertainty."""
+    """`laplace` needs model.has_uncertainty. Distributions over depth (model.kind=bev) have a focal
+    loss of their own."""
+    depth_gamma: float = Field(2.0, ge=0)
+    """How fast cells that know their depth lose weight there; 0 is cross entropy."""
+    depth_foreground: float = Field(13.0, gt=0)
+    """How much more cells inside 2D boxes of objects count there than others."""
     classification: float = Field(1.0, ge=0)
     offset: float = Field(1.0, ge=0)
     depth: float = Field(1.0, ge=0)
@@ -183,6 +84,10 @@ class LossConfig(Section):
     keypoint_heatmap: float = Field(1.0, ge=0)
     keypoint_offset: float = Field(1.0, ge=0)
     keypoint_rest: float = Field(1.0, ge=0)
+    box: float = Field(2.0, ge=0)
+    """Of anchors: model.head.kind=anchors."""
+    height: float = Field(1.0, ge=0)
+    """Of centres above the ground: model.head.kind=centers."""
 
 
 class AdamW(Section):
@@ -356,12 +261,10 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _agree(self) -> "RunConfig":
         """Settings of different sections that need each other."""
-        if self.model.num_depth_bins == 1:
-            raise ValueError("model.num_depth_bins=1: must be 0 (none) or at least 2")
-        if self.loss.depth_loss == "laplace" and not self.model.has_uncertainty:
-            raise ValueError("loss.depth_loss=laplace needs model.has_uncertainty=true")
-        if self.model.has_uncertainty and self.loss.depth_loss != "laplace":
-            raise ValueError("model.has_uncertainty=true needs loss.depth_loss=laplace")
+        if isinstance(self.model, BevModel):
+            self._check_bev(self.model)
+        else:
+            self._check_points(self.model)
         if self.distillation.kind == "add" and self.model.channels % self.distillation.heads:
             raise ValueError(
                 f"distillation.heads={self.distillation.heads}: must divide "
@@ -389,6 +292,34 @@ class RunConfig(Section):
                     "mode=min is"
                 )
         return self
+
+    def _check_points(self, model: PointModel) -> None:
+        if model.num_depth_bins == 1:
+            raise ValueError("model.num_depth_bins=1: must be 0 (none) or at least 2")
+        if self.loss.depth_loss == "laplace" and not model.has_uncertainty:
+            raise ValueError("loss.depth_loss=laplace needs model.has_uncertainty=true")
+        if model.has_uncertainty and self.loss.depth_loss != "laplace":
+            raise ValueError("model.has_uncertainty=true needs loss.depth_loss=laplace")
+
+    def _check_bev(self, model: BevModel) -> None:
+        """What detectors on a grid do not have is refused, and not left out in silence."""
+        if self.mining.kind != "none" and model.depth_targets == "none":
+            raise ValueError(
+                f"mining.kind={self.mining.kind}: mines depth in images, and "
+                "model.depth_targets=none has it learnt from nothing"
+            )
+        only_in_images = {
+            "mining.kind": (self.mining.kind, self.mining.kind == "lss"),
+            "iou_loss.kind": (self.iou_loss.kind, self.iou_loss.kind != "none"),
+            "distillation.kind": (self.distillation.kind, self.distillation.kind == "add"),
+            "evaluation.flip": ("true", self.evaluation.flip),
+        }
+        for key, (value, is_wanted) in only_in_images.items():
+            if is_wanted:
+                raise ValueError(
+                    f"{key}={value}: is for detectors that answer in images, such as "
+                    "model.kind=dense, not for model.kind=bev"
+                )
 
 
 def _official_prefixes(data: DataConfig) -> dict[str, set[str]]:

@@ -24,8 +24,9 @@ from mono3d.geometry.camera import affine_projection
 from mono3d.structures import Batch, Boxes3D, Frame, Positives, map_tensors
 
 DepthSource = Literal["lidar", "objects"]
-EncodePositives = Callable[[Boxes3D, Float[Tensor, "b v 3 4"], tuple[int, int]], Positives]
-"""Boxes [b v k] of a batch, its projections, and its images' height and width → positives."""
+EncodePositives = Callable[[Boxes3D, Boxes3D, Float[Tensor, "b v 3 4"], tuple[int, int]], Positives]
+"""Boxes of a batch, [b v k] of its cameras and [b k] of its moments, its projections, and its
+images' height and width → positives."""
 Item = TypeVar("Item")
 
 
@@ -41,8 +42,10 @@ class Preparation:
     augmentation: Augmentation | None = None
     depth_input: DepthSource | None = None
     """Where a teacher's map of true depth comes from: projected LiDAR points, or the labels."""
-    depth_target_stride: int | None = None
-    """Project them as targets too, one for each cell of this stride; None is no such target."""
+    depth_targets: DepthSource | None = None
+    """Where maps of true depth come from that are targets; None is no such target."""
+    depth_target_stride: int = 1
+    """Of the cells of these maps, pixels."""
     max_objects: int = 64
     """Slots for labelled boxes of one camera, and of the moment; the farthest ones are dropped."""
 
@@ -109,22 +112,14 @@ def _prepare(
             boxes_cam=tuple(_nearest(boxes, how.max_objects) for boxes in frame.boxes_cam),
             boxes_bev=_nearest(frame.boxes_bev, how.max_objects),
         )
-    stride = how.depth_target_stride
+    inputs = _depth_maps(frame, how.image_size, how.depth_input, 1)
     return _PreparedFrame(
         frame=frame,
-        depth_input=_depth_input(frame, how),
-        depth_targets=None if stride is None else _depth_maps(frame, how.image_size, stride),
+        depth_input=None if inputs is None else inputs[:, None],
+        depth_targets=_depth_maps(
+            frame, how.image_size, how.depth_targets, how.depth_target_stride
+        ),
     )
-
-
-def _depth_input(frame: Frame, how: Preparation) -> Float[Tensor, "v 1 h w"] | None:
-    if how.depth_input is None:
-        return None
-    if how.depth_input == "lidar":
-        return _depth_maps(frame, how.image_size, 1)[:, None]
-    cameras = zip(_boxes_of_cameras(frame), frame.projection, strict=True)
-    maps = [object_depth_map(boxes, p, how.image_size) for boxes, p in cameras]
-    return torch.stack(maps)[:, None]
 
 
 def _nearest(boxes: Boxes3D, count: int) -> Boxes3D:
@@ -139,15 +134,26 @@ def _boxes_of_cameras(frame: Frame) -> tuple[Boxes3D, ...]:
     return frame.boxes_cam
 
 
-def _depth_maps(frame: Frame, image_size: tuple[int, int], stride: int) -> Float[Tensor, "v hf wf"]:
-    """Depth of the nearest LiDAR point in each cell of a stride, metres; 0 where there is none."""
-    if frame.points is None:
-        raise DataError(f"frame {frame.frame_id}: depth is wanted, but it has no LiDAR points")
+def _depth_maps(
+    frame: Frame, image_size: tuple[int, int], source: DepthSource | None, stride: int
+) -> Float[Tensor, "v hf wf"] | None:
+    """True depth of each cell of a stride in each camera, metres; 0 where it is not known.
+
+    That of the nearest LiDAR point in the cell, or of the nearest object in whose 2D box its point
+    lies.
+    """
+    if source is None:
+        return None
     shift = -(stride // 2) / stride
     to_cells = frame.projection.new_tensor([[1 / stride, 0, shift], [0, 1 / stride, shift]])
-    size = level_size(image_size, stride)
-    cameras = zip(frame.bev_from_cam, affine_projection(frame.projection, to_cells), strict=True)
-    return torch.stack([depth_map(frame.points, pose, p, size) for pose, p in cameras])
+    projection, size = affine_projection(frame.projection, to_cells), level_size(image_size, stride)
+    if source == "objects":
+        cameras = zip(_boxes_of_cameras(frame), projection, strict=True)
+        return torch.stack([object_depth_map(boxes, p, size) for boxes, p in cameras])
+    if frame.points is None:
+        raise DataError(f"frame {frame.frame_id}: depth is wanted, but it has no LiDAR points")
+    views = zip(frame.bev_from_cam, projection, strict=True)
+    return torch.stack([depth_map(frame.points, pose, p, size) for pose, p in views])
 
 
 class PreparedDataset(Dataset[Batch]):
@@ -286,6 +292,7 @@ def _collate(
     boxes_cam = map_tensors(
         _padded(boxes_of_cameras, how.max_objects), lambda t: t.unflatten(0, projection.shape[:2])
     )
+    boxes_bev = _padded([_boxes_of_moment(frame) for frame in frames], how.max_objects)
     return Batch(
         frame_ids=tuple(frame.frame_id for frame in frames),
         images=torch.from_numpy(pixels).permute(0, 1, 4, 2, 3),
@@ -297,8 +304,8 @@ def _collate(
         depth_targets=torch.stack(targets) if len(targets) == len(frames) else None,
         has_labels=torch.tensor([frame.boxes_bev is not None for frame in frames]),
         boxes_cam=boxes_cam,
-        boxes_bev=_padded([_boxes_of_moment(frame) for frame in frames], how.max_objects),
-        positives=how.encode(boxes_cam, projection, how.image_size),
+        boxes_bev=boxes_bev,
+        positives=how.encode(boxes_cam, boxes_bev, projection, how.image_size),
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mono3d.codec.nuscenes_names import CLASS_RANGE_M
 from mono3d.codec.nuscenes_poses import FramePose
-from mono3d.geometry.boxes import yaw_bev_from_cam
+from mono3d.geometry.boxes import forward_bev, yaw_bev_from_cam
 from mono3d.geometry.camera import transform_points
 from mono3d.structures import Boxes3D, Detections, to_device
 
@@ -41,8 +41,13 @@ given as squares.
 
 
 def to_global(detections: Detections, pose: FramePose) -> Detections:
-    """Detections of one camera (a frame of v = 1) in the global frame, in double precision."""
+    """Detections of a frame in the global frame, in double precision.
+
+    They are in the camera's frame if it has one camera, else in the bev frame.
+    """
     boxes = to_device(detections.boxes, "cpu")
+    if len(pose.global_from_cam) > 1:
+        return Detections(boxes=_from_bev(boxes, pose), scores=detections.scores.cpu())
     global_from_cam = pose.global_from_cam[0]
     right, ahead = boxes.velocity.double().unbind(-1)
     velocity = torch.stack([right, torch.zeros_like(right), ahead], dim=-1)
@@ -55,6 +60,19 @@ def to_global(detections: Detections, pose: FramePose) -> Detections:
     return Detections(boxes=boxes, scores=detections.scores.cpu())
 
 
+def _from_bev(boxes: Boxes3D, pose: FramePose) -> Boxes3D:
+    forward, left = boxes.velocity.double().unbind(-1)
+    velocity = torch.stack([forward, left, torch.zeros_like(left)], dim=-1)
+    rotation = pose.global_from_bev[:3, :3]
+    heading = forward_bev(boxes.yaw.double()) @ rotation.T
+    return replace(
+        boxes,
+        centers=transform_points(boxes.centers.double(), pose.global_from_bev),
+        yaw=torch.atan2(heading[:, 1], heading[:, 0]),
+        velocity=(velocity @ rotation.T)[:, :2],
+    )
+
+
 def merge_cameras(
     views: Sequence[tuple[Detections, FramePose]], class_names: Sequence[str]
 ) -> Detections:
@@ -65,7 +83,7 @@ def merge_cameras(
     camera: within one camera the detector has already decided, and people stand close.
 
     Args:
-        views: Detections in the camera frame with the pose of their frame; empty is legal.
+        views: Detections of frames with their poses, as `to_global` takes them; empty is legal.
         class_names: The run's classes, in the order of labels.
     """
     if not views:

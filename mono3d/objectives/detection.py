@@ -7,11 +7,11 @@ micro-batches, once, here.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.profiler import record_function
 
 from mono3d.codec.point_codec import BoxTargets, PointCodec, gather_points
@@ -23,45 +23,21 @@ from mono3d.objectives.depth_term import (
     depth_map_sum,
     depth_sum,
 )
-from mono3d.objectives.gather import gather_samples, number_objects
+from mono3d.objectives.gather import number_objects
 from mono3d.objectives.iou_term import IouTerm, box_pairs, overlap_statistics, pulls
 from mono3d.objectives.losses.depth import SMOOTH_L1_BETA, smooth_l1
 from mono3d.objectives.losses.heading import choice
+from mono3d.objectives.mined import MinedObjective
 from mono3d.objectives.mining.protocol import Mining
 from mono3d.objectives.mining.statistics import mining_statistics, rank_correlation
 from mono3d.objectives.protocol import ObjectiveOutput, StepContext
 from mono3d.objectives.selection import Selection
+from mono3d.objectives.weights import LossWeights
 from mono3d.structures import Batch, DepthSamples, LossTerms, Predictions
 
 
-@dataclass(frozen=True, kw_only=True)
-class LossWeights:
-    """Factor of each term."""
-
-    classification: float = 1.0
-    """Of class probabilities at points, or of the heat map."""
-    offset: float = 1.0
-    depth: float = 1.0
-    dims: float = 1.0
-    velocity: float = 0.05
-    attribute: float = 1.0
-    depth_map: float = 1.0
-    """Of the dense depth that LiDAR supervises; its mean is over cells, then images."""
-    centerness: float = 1.0
-    axis: float = 1.0
-    direction: float = 1.0
-    """These three are the dense detector's."""
-    heading_bin: float = 1.0
-    heading_residual: float = 1.0
-    box_2d: float = 0.1
-    keypoint_heatmap: float = 1.0
-    keypoint_offset: float = 1.0
-    keypoint_rest: float = 1.0
-    """These six are the center detector's."""
-
-
-class PointObjective(nn.Module, ABC):
-    """Losses of one family of detectors; its buffers are the memory of the mining strategy."""
+class PointObjective(MinedObjective, ABC):
+    """Losses of one family of detectors that answer at points of an image."""
 
     def __init__(
         self,
@@ -86,17 +62,12 @@ class PointObjective(nn.Module, ABC):
             selection: Weighs depth samples too, by a detector's `selection_logits`, where it says
                 them; meant for mining that counts all alike.
         """
-        super().__init__()
+        super().__init__(mining, class_names)
         self.codec = codec
-        self._class_names = class_names
-        self._mining = mining
         self._weights = weights
         self._depth_loss = depth_loss
         self._iou_term = iou_term
         self._selection = selection
-        self._memory = {name: f"mining_{name}" for name in mining.initial_state()}
-        for name, value in mining.initial_state().items():
-            self.register_buffer(self._memory[name], value)
 
     @staticmethod
     def count_samples(batch: Batch) -> Float[Tensor, ""]:
@@ -224,10 +195,10 @@ class PointObjective(nn.Module, ABC):
             valid=targets.valid.flatten(),
         )
         if self._selection is None or "selection_logits" not in said:
-            weights, statistics = self._mine(local, context)
+            weights, statistics = self.mine(local, context)
             return weights.view_as(targets.depth_m), statistics
         # What is recorded below are the selected weights.
-        weights, statistics = self._mine(local, replace(context, with_statistics=False))
+        weights, statistics = self.mine(local, replace(context, with_statistics=False))
         weights = weights.view_as(targets.depth_m)
         weights = weights * self._selection.weigh(
             said["selection_logits"],
@@ -242,25 +213,6 @@ class PointObjective(nn.Module, ABC):
             found["blend"] = torch.full((), blend, device=weights.device)
             statistics |= {f"mining/{name}": value for name, value in found.items()}
         return weights, statistics
-
-    @torch.no_grad()
-    def _mine(
-        self, local: DepthSamples, context: StepContext
-    ) -> tuple[Float[Tensor, " samples"], dict[str, Tensor]]:
-        """Weights of this rank's samples, from the samples of all ranks where these matter."""
-        samples, own = local, slice(None)
-        if self._mining.compares_samples or context.with_statistics:
-            samples, own = gather_samples(local, capacity=len(local.valid))
-        state = {name: self.get_buffer(buffer) for name, buffer in self._memory.items()}
-        mined = self._mining.weigh(samples, state, context.progress)
-        if self.training:
-            for name, buffer in self._memory.items():
-                self.get_buffer(buffer).copy_(mined.state[name])
-        statistics = {f"mining/{name}": value for name, value in mined.statistics.items()}
-        if context.with_statistics:
-            shared = mining_statistics(samples, mined.weights, self._class_names)
-            statistics |= {f"mining/{name}": value for name, value in shared.items()}
-        return mined.weights[own], statistics
 
 
 def images_labelled(batch: Batch) -> Float[Tensor, " n"]:

@@ -6,7 +6,8 @@ from typing import assert_never
 import torch
 from torch.optim import Optimizer
 
-from mono3d.codec.point_codec import PointCodec
+from mono3d.codec.detector_codec import DetectorCodec
+from mono3d.config.model_sections import BevModel
 from mono3d.config.schema import (
     AdamW,
     CosineSchedule,
@@ -60,7 +61,7 @@ def build_train_module(config: RunConfig, device: torch.device | str = "cpu") ->
 
 def build_preparation(
     config: RunConfig,
-    codec: PointCodec,
+    codec: DetectorCodec,
     *,
     training: bool,
     with_depth: bool | None = None,
@@ -72,11 +73,13 @@ def build_preparation(
         config: Of the run.
         codec: The network's.
         training: Whether frames are to be learnt.
-        with_depth: Whether maps of LiDAR depth come with them; None: as training needs it.
+        with_depth: Whether maps of true depth come with them, in evaluation of LiDAR; None: as
+            training needs it.
         teacher_reads: True depth that a teacher needs, beside what the network itself does.
     """
-    if with_depth is None:
-        with_depth = training and config.model.has_depth_map
+    targets: DepthSource | None = None
+    if with_depth or (with_depth is None and training):
+        targets = depth_targets(config) if training else "lidar"
     augmentation = None
     if training:
         has_colour = config.input.brightness_jitter > 0 or config.input.contrast_jitter > 0
@@ -90,13 +93,22 @@ def build_preparation(
         )
     return Preparation(
         image_size=image_size(config),
-        encode=codec.positives if training else codec.read_points,
+        encode=codec.encode if training else codec.encode_to_read,
         augmentation=augmentation,
         epoch_scales=config.input.epoch_scales if training else (),
         max_objects=config.input.max_objects,
         depth_input=teacher_reads or depth_source(config),
-        depth_target_stride=codec.strides[0] if with_depth else None,
+        depth_targets=targets,
+        depth_target_stride=codec.depth_stride,
     )
+
+
+def depth_targets(config: RunConfig) -> DepthSource | None:
+    """The true depth that a run's detector learns at the cells of its images."""
+    model = config.model
+    if isinstance(model, BevModel):
+        return None if model.depth_targets == "none" else model.depth_targets
+    return "lidar" if model.has_depth_map else None
 
 
 def build_loader(

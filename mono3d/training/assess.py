@@ -89,14 +89,15 @@ def record_network(location: str | Path, config: RunConfig, tracker: Tracker) ->
 
 def example_inputs(config: RunConfig, dataset: FrameDataset) -> dict[str, torch.Tensor]:
     """First frames of a split as the exported network takes them."""
-    preparation = build_preparation(config, build_codec(config), training=False)
+    codec = build_codec(config)
+    preparation = build_preparation(config, codec, training=False)
     indices = [index % len(dataset) for index in range(EXPORT_EXAMPLES)]
     batches = evaluation_batches(
         dataset, preparation, indices, batch_size=EXPORT_EXAMPLES, num_workers=0
     )
     batch = next(batches)
-    return {
-        "image": batch.images[:, 0].contiguous(),
-        "projection": batch.projection[:, 0],
-        "bev_from_cam": batch.bev_from_cam[:, 0],
-    }
+    views = (batch.images, batch.projection, batch.bev_from_cam)
+    if not codec.in_bev:
+        views = (batch.images[:, 0], batch.projection[:, 0], batch.bev_from_cam[:, 0])
+    names = ("image", "projection", "bev_from_cam")
+    return {name: view.contiguous() for name, view in zip(names, views, strict=True)}

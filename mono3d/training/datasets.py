@@ -15,6 +15,7 @@ from mono3d.config.data_sections import (
     NuScenesFolder,
     NuScenesSet,
 )
+from mono3d.config.model_sections import BevModel
 from mono3d.config.schema import RunConfig
 from mono3d.data.files import data_path
 from mono3d.data.kitti import KittiDataset
@@ -36,7 +37,10 @@ def build_dataset(
     with_points: bool | None = None,
     has_labels: bool = True,
 ) -> FrameDataset:
-    """The frames of a split, one camera each; with LiDAR where training learns from it.
+    """The frames of a split; with LiDAR where training learns from it.
+
+    A detector that answers in images gets frames of one camera each, one that answers on a grid
+    those of whole moments.
 
     Args:
         config: Of the run.
@@ -50,11 +54,12 @@ def build_dataset(
     """
     data = config.data
     if with_points is None:
-        with_points = split == "train" and config.model.has_depth_map
+        with_points = split == "train" and config.model.learns_lidar_depth
         with_points |= split == "val" and measures_depth_map(config)
         with_points |= config.model.depth_input == "lidar"
     bare = partial(build_dataset, config, split, with_points=False, has_labels=has_labels)
     cache_gib = config.input.cache_gib
+    surround = isinstance(config.model, BevModel)
     if not isinstance(data, MergedData):
         if isinstance(data, NuScenesData):
             check_has_objects(data.class_names, data.label_map)
@@ -66,6 +71,7 @@ def build_dataset(
             with_points=with_points,
             cache_gib=cache_gib,
             has_labels=has_labels,
+            surround=surround,
         )
         if split == "val" and with_points:
             check_sweeps(config, dataset, [0], without_points=bare)
@@ -81,6 +87,7 @@ def build_dataset(
                 with_points=with_points,
                 cache_gib=cache_gib,
                 has_labels=has_labels and member.has_labels,
+                surround=surround,
             )
             members[member_name] = Member(
                 dataset=dataset, ground_height_m=member.ground_height_m, share=member.share
@@ -123,7 +130,7 @@ def check_sweeps(
 
 def measures_depth_map(config: RunConfig) -> bool:
     """Whether evaluation compares a depth map with LiDAR."""
-    return config.model.has_depth_map and config.evaluation.depth_map
+    return config.model.learns_lidar_depth and config.evaluation.depth_map
 
 
 def _open_folder(
@@ -134,6 +141,7 @@ def _open_folder(
     with_points: bool,
     cache_gib: float,
     has_labels: bool,
+    surround: bool,
 ) -> FrameDataset:
     located = partial(data_path, cache_gib=cache_gib)
     match folder:
@@ -145,6 +153,7 @@ def _open_folder(
                 class_names=class_names,
                 label_map=folder.label_map,
                 cameras=folder.cameras,
+                surround=surround,
                 with_points=with_points,
                 has_labels=has_labels,
                 blob_root=None if folder.blob_root is None else located(folder.blob_root),

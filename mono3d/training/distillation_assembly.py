@@ -7,20 +7,20 @@ from typing import Any, assert_never
 
 import torch
 
+from mono3d.codec.detector_codec import DetectorCodec
 from mono3d.codec.point_codec import PointCodec
 from mono3d.config.data_sections import MergedData
 from mono3d.config.distillation_sections import AddConfig, NoDistillation
 from mono3d.config.load import flatten_tree, parse
-from mono3d.config.schema import CenterModel, DenseModel, RunConfig
+from mono3d.config.model_sections import ModelConfig
+from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import DepthSource
 from mono3d.errors import ConfigError, Mono3dError
-from mono3d.model.center_detector import CenterDetector
-from mono3d.model.dense_detector import DenseDetector
 from mono3d.objectives.distillation.add import AddDistiller, AddSettings, Features
 from mono3d.objectives.distillation.protocol import Distiller, FrozenTeacher
 from mono3d.training.checkpoint import EMA, CheckpointMetadata, read_metadata
 from mono3d.training.checkpoint_files import digest
-from mono3d.training.model_assembly import load_network
+from mono3d.training.model_assembly import Detector, load_network
 from mono3d.training.run_record import read_result, resolve_checkpoint
 
 _NECK = "neck_"
@@ -130,8 +130,8 @@ def teacher_facts(config: RunConfig) -> TeacherFacts | None:
 
 def build_distiller(
     config: RunConfig,
-    student: DenseDetector | CenterDetector,
-    codec: PointCodec,
+    student: Detector,
+    codec: DetectorCodec,
     *,
     autocast_dtype: torch.dtype | None,
 ) -> Distiller | None:
@@ -156,6 +156,7 @@ def build_distiller(
             with _naming_teacher(distillation.teacher):
                 _, network = load_network(distillation.teacher, device="cpu")
             teacher = FrozenTeacher(network, autocast_dtype=autocast_dtype)
+            assert isinstance(codec, PointCodec)  # the config says so
             return _add(config, distillation, student, codec, teacher, network.features)
         case _:
             assert_never(distillation)
@@ -164,7 +165,7 @@ def build_distiller(
 def _add(
     config: RunConfig,
     distillation: AddConfig,
-    student: DenseDetector | CenterDetector,
+    student: Detector,
     codec: PointCodec,
     teacher: FrozenTeacher,
     teacher_features: Features,
@@ -230,7 +231,7 @@ def _check_can_read(teacher: TeacherFacts, student: RunConfig) -> None:
                 )
 
 
-def _shared(model: DenseModel | CenterModel) -> Mapping[str, str]:
+def _shared(model: ModelConfig) -> Mapping[str, str]:
     return flatten_tree(
         {k: v for k, v in model.model_dump(mode="json").items() if k in _SHARED_KEYS}
     )

@@ -6,9 +6,10 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from mono3d.codec.point_codec import PointCodec
+from mono3d.codec.detector_codec import DetectorCodec
 from mono3d.config.data_sections import (
     KittiFolder,
     MergedData,
@@ -33,11 +34,10 @@ from mono3d.evaluation.depth_quality import (
 from mono3d.evaluation.figures import PrecisionRecall
 from mono3d.evaluation.kitti_ap import RECALLS
 from mono3d.evaluation.oracle import Quantity, with_truth
-from mono3d.geometry.camera import focal_px
 from mono3d.structures import Batch, Detections, to_device
 from mono3d.training.assembly import build_preparation
 from mono3d.training.datasets import measures_depth_map
-from mono3d.training.detect import detect, respond
+from mono3d.training.detect import detect, in_camera, respond
 from mono3d.training.model_assembly import build_codec
 from mono3d.training.out_of_memory import evaluation_memory
 
@@ -46,10 +46,11 @@ PAIRINGS: tuple[Literal["centers", "matched"], ...] = ("centers", "matched")
 
 @dataclass(frozen=True, kw_only=True)
 class FrameAnswer:
-    """What a network says about one image, and how deep it says the labelled objects are."""
+    """What a network says about a frame, and how deep it says the labelled objects are."""
 
     frame_id: str
     detections: Detections
+    """In the camera's frame of a frame of one camera, in the bev frame of others."""
     centers: DepthPairs
     """Depth read at the objects' projected centres."""
     matched: DepthPairs
@@ -324,37 +325,51 @@ def answer_frames(
 @torch.no_grad()
 def answer_batch(
     config: RunConfig,
-    codec: PointCodec,
+    codec: DetectorCodec,
     network: nn.Module,
     weights: Mapping[str, Tensor] | None,
     batch: Batch,
 ) -> list[FrameAnswer]:
-    """One batch of monocular frames (v = 1) through the network and the decoder."""
+    """One batch of frames through the network and the decoder."""
     responses = respond(config.evaluation, codec, network, weights, batch)
     found = detect(config.evaluation, codec, responses, batch)
-    depth, batch = to_device((codec.depth_at_centers(responses, batch), batch), "cpu")
+    maps_m = codec.depth_maps_m(responses, batch)
+    depth = codec.depth_at_centers(responses, batch)
+    depth, maps_m, batch = to_device((depth, maps_m, batch), "cpu")
+    cameras = batch.images.shape[:2]
     answers = [
-        _answer(batch, number, detections, depth[number]) for number, detections in enumerate(found)
+        _answer(batch, number, detections, own_depth)
+        for number, (detections, own_depth) in enumerate(
+            zip(found, depth.unflatten(0, cameras), strict=True)
+        )
     ]
-    if batch.depth_targets is None or "depth_map" not in responses:
+    if batch.depth_targets is None or maps_m is None:
         return answers
-    focal = focal_px(batch.projection[:, 0])[:, None, None]
-    maps_m = codec.depth.decode(responses["depth_map"].float().cpu(), focal)
     return [
-        replace(answer, dense=dense_sums(predicted_m, true_m))
+        replace(answer, dense=dense_sums(predicted_m.flatten(0, 1), true_m.flatten(0, 1)))
         for answer, predicted_m, true_m in zip(
-            answers, maps_m, batch.depth_targets[:, 0], strict=True
+            answers, maps_m.unflatten(0, cameras), batch.depth_targets, strict=True
         )
     ]
 
 
-def _answer(batch: Batch, number: int, detections: Detections, depth_m: Tensor) -> FrameAnswer:
-    truth = batch.boxes_cam.select(torch.tensor(number)).select(torch.tensor(0))
-    is_read = depth_m.isfinite()
+def _answer(
+    batch: Batch, number: int, detections: Detections, depth_m: Float[Tensor, "v k"]
+) -> FrameAnswer:
+    """What is said of one frame, its objects taken camera by camera."""
     height, width = batch.images.shape[-2:]
+    centers, matched = [], []
+    for camera, own_depth in enumerate(depth_m):
+        truth = batch.boxes_cam.select(torch.tensor(number)).select(torch.tensor(camera))
+        is_read = own_depth.isfinite()
+        centers.append(pair_depths(own_depth[is_read], truth.select(is_read)))
+        pose = batch.bev_from_cam[number, camera]
+        seen = detections if len(depth_m) == 1 else in_camera(detections, pose)
+        projection = batch.projection[number, camera]
+        matched.append(match_in_image(seen, truth, projection, (height, width)))
     return FrameAnswer(
         frame_id=batch.frame_ids[number],
         detections=detections,
-        centers=pair_depths(depth_m[is_read], truth.select(is_read)),
-        matched=match_in_image(detections, truth, batch.projection[number, 0], (height, width)),
+        centers=concatenate(centers),
+        matched=concatenate(matched),
     )

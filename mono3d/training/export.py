@@ -4,16 +4,21 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from mono3d.codec.point_codec import PointCodec
+from mono3d.codec.detector_codec import DetectorCodec
 from mono3d.config.schema import EvaluationConfig
 from mono3d.structures import Inputs
 from mono3d.training.detect import respond
 
 
 class ExportedDetector(nn.Module):
-    """Image and camera → the best boxes of each image, before suppression of overlaps."""
+    """Image and camera → the best boxes of each image, before suppression of overlaps.
 
-    def __init__(self, student: nn.Module, codec: PointCodec, settings: EvaluationConfig) -> None:
+    Of a detector that answers on a grid: the images and cameras of each moment → its best boxes.
+    """
+
+    def __init__(
+        self, student: nn.Module, codec: DetectorCodec, settings: EvaluationConfig
+    ) -> None:
         """Wrap the student; shares its weights. It answers as it is evaluated: `flip`, `top_k`."""
         super().__init__()
         self.student = student
@@ -22,28 +27,32 @@ class ExportedDetector(nn.Module):
 
     def forward(
         self,
-        image: UInt8[Tensor, "n 3 h w"],
-        projection: Float[Tensor, "n 3 4"],
-        bev_from_cam: Float[Tensor, "n 4 4"],
+        image: UInt8[Tensor, "n *v 3 h w"],
+        projection: Float[Tensor, "n *v 3 4"],
+        bev_from_cam: Float[Tensor, "n *v 4 4"],
     ) -> dict[str, Tensor]:
-        """Decode the top_k boxes of each image, best first.
+        """Decode the top_k boxes of each image or moment, best first.
 
         Args:
-            image: RGB at the network's input size.
+            image: RGB at the network's input size; with an axis for the cameras of a moment if the
+                detector answers on a grid.
             projection: Camera coordinates to pixels of that image.
             bev_from_cam: Pose of the camera in the bev frame (x forward, y left, z up), read by
-                networks that are told the ground plane.
+                networks that are told the ground plane, or answer on a grid.
 
         Returns:
-            `boxes` [n, k, 7]: centre x, y, z (camera frame, metres), height, width, length
-            (metres), yaw (rotation_y, radians); `velocity` [n, k, 2]: x and z, metres per second;
+            `boxes` [n, k, 7]: centre x, y, z (metres), height, width, length (metres), yaw
+            (radians), in the camera frame (rotation_y), or in the bev frame if the detector answers
+            on a grid; `velocity` [n, k, 2] along that frame's ground axes, metres per second;
             `scores` [n, k]; `labels` and `attributes` [n, k].
         """
-        inputs = Inputs(
-            images=image[:, None],
-            projection=projection[:, None],
-            bev_from_cam=bev_from_cam[:, None],
-        )
+        if not self._codec.in_bev:
+            image, projection, bev_from_cam = (
+                image[:, None],
+                projection[:, None],
+                bev_from_cam[:, None],
+            )
+        inputs = Inputs(images=image, projection=projection, bev_from_cam=bev_from_cam)
         responses = respond(self._settings, self._codec, self.student, None, inputs)
         boxes, scores = self._codec.decode(responses, inputs, top_k=self._settings.top_k)
         return {

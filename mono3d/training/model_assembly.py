@@ -2,27 +2,36 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import assert_never
+from typing import Any, assert_never
 
 import torch
+from torch import Tensor
 
+from mono3d.codec.anchors import AnchorCodec
+from mono3d.codec.bev_center import BevCenterCodec
+from mono3d.codec.bev_codec import ImageDepth
+from mono3d.codec.bev_grid import BevGrid
 from mono3d.codec.center import CenterCodec
 from mono3d.codec.class_dims import mean_dims_hwl
 from mono3d.codec.dense import DenseCodec
-from mono3d.codec.depth import LogDepthCodec
+from mono3d.codec.depth import DepthBins, LogDepthCodec
 from mono3d.codec.nuscenes_names import ATTRIBUTES
 from mono3d.codec.point_codec import PositionConfidence
 from mono3d.config.load import apply_overrides, parse, parse_override
 from mono3d.config.mining_sections import SelectionConfig
-from mono3d.config.schema import (
+from mono3d.config.model_sections import (
+    AnchorHeadConfig,
     BackboneConfig,
+    BevModel,
+    CenterHeadConfig,
     CenterModel,
     ConfiguredBackbone,
     DenseModel,
+    ImageModel,
     PretrainedBackbone,
     ResNetBackbone,
-    RunConfig,
 )
+from mono3d.config.schema import RunConfig
 from mono3d.errors import ConfigError
 from mono3d.model.backbone import (
     Backbone,
@@ -30,13 +39,22 @@ from mono3d.model.backbone import (
     build_pretrained,
     build_resnet,
 )
+from mono3d.model.bev_detector import BevDetector
+from mono3d.model.bev_heads import AnchorHead, BevCenterHead
+from mono3d.model.bev_net import BevNet
 from mono3d.model.camera_channels import GroundChannels
 from mono3d.model.center_detector import CenterDetector
 from mono3d.model.dense_detector import DenseDetector
+from mono3d.model.depth_distribution import DepthDistribution
 from mono3d.model.depth_head import DepthHead
 from mono3d.model.depth_input import DepthInput
 from mono3d.model.trunk import Trunk
 from mono3d.training.checkpoint import load_student, read_metadata
+
+PointCodecs = DenseCodec | CenterCodec
+Codec = PointCodecs | AnchorCodec | BevCenterCodec
+PointDetectors = DenseDetector | CenterDetector
+Detector = PointDetectors | BevDetector
 
 
 def build_depth_codec(config: RunConfig) -> LogDepthCodec:
@@ -49,18 +67,13 @@ def build_depth_codec(config: RunConfig) -> LogDepthCodec:
     )
 
 
-def build_codec(config: RunConfig) -> DenseCodec | CenterCodec:
-    """Encode and decode of the detector's family."""
-    try:
-        mean_dims = mean_dims_hwl(config.data.class_names, config.data.mean_dims_hwl)
-    except ValueError as error:
-        raise ConfigError(f"data.mean_dims_hwl: {error}; add them there") from error
-    position = None
-    if config.evaluation.position_tolerances_m:
-        position = PositionConfidence(
-            tolerances_m=config.evaluation.position_tolerances_m,
-            relative_error=config.evaluation.assumed_depth_error,
-        )
+def build_codec(config: RunConfig) -> Codec:
+    """Encode and decode of the detector's family.
+
+    Raises:
+        ConfigError: A class has no mean size, or a grid or bins are impossible.
+    """
+    mean_dims = _mean_dims(config)
     model = config.model
     match model:
         case DenseModel():
@@ -72,7 +85,7 @@ def build_codec(config: RunConfig) -> DenseCodec | CenterCodec:
                 max_positives=model.max_positives,
                 radius_strides=model.center_radius_strides,
                 min_points=config.input.min_points,
-                position=position,
+                position=_position_confidence(config),
             )
         case CenterModel():
             return CenterCodec(
@@ -80,10 +93,68 @@ def build_codec(config: RunConfig) -> DenseCodec | CenterCodec:
                 depth=build_depth_codec(config),
                 mean_dims_hwl=mean_dims,
                 min_points=config.input.min_points,
-                position=position,
+                position=_position_confidence(config),
             )
+        case BevModel():
+            return _bev_codec(config, model, mean_dims)
         case _:
             assert_never(model)
+
+
+def _mean_dims(config: RunConfig) -> Tensor:
+    try:
+        return mean_dims_hwl(config.data.class_names, config.data.mean_dims_hwl)
+    except ValueError as error:
+        raise ConfigError(f"data.mean_dims_hwl: {error}; add them there") from error
+
+
+def _position_confidence(config: RunConfig) -> PositionConfidence | None:
+    if not config.evaluation.position_tolerances_m:
+        return None
+    return PositionConfidence(
+        tolerances_m=config.evaluation.position_tolerances_m,
+        relative_error=config.evaluation.assumed_depth_error,
+    )
+
+
+def _bev_codec(
+    config: RunConfig, model: BevModel, mean_dims: Tensor
+) -> AnchorCodec | BevCenterCodec:
+    common: dict[str, Any] = {
+        "grid": build_grid(model),
+        "mean_dims_hwl": mean_dims,
+        "ground_height_m": model.grid.ground_height_m,
+        "max_positives": model.max_positives,
+        "min_points": config.input.min_points,
+        "image_depth": ImageDepth(stride=model.stride_px, bins=build_bins(model)),
+    }
+    match model.head:
+        case AnchorHeadConfig():
+            return AnchorCodec(
+                positive_iou=model.head.positive_iou,
+                negative_iou=model.head.negative_iou,
+                **common,
+            )
+        case CenterHeadConfig():
+            return BevCenterCodec(**common)
+        case _:
+            assert_never(model.head)
+
+
+def build_grid(model: BevModel) -> BevGrid:
+    """The grid of a detector in bird's-eye view."""
+    try:
+        return BevGrid(**model.grid.model_dump(exclude={"ground_height_m"}))
+    except ValueError as error:
+        raise ConfigError(f"model.grid.{error}") from error
+
+
+def build_bins(model: BevModel) -> DepthBins:
+    """The bins of its distribution over depth."""
+    try:
+        return DepthBins(**model.depth_bins.model_dump())
+    except ValueError as error:
+        raise ConfigError(f"model.depth_bins: {error}") from error
 
 
 def build_backbone(config: BackboneConfig, *, camera_channels: int = 0) -> Backbone:
@@ -115,61 +186,95 @@ def _naming(key: str, value: str) -> Iterator[None]:
         raise ConfigError(f"{key}={value}: transformers cannot build it: {reason}") from error
 
 
-def build_model(config: RunConfig) -> DenseDetector | CenterDetector:
+def build_model(config: RunConfig) -> Detector:
     """The student, with fresh weights (or pretrained backbone weights)."""
     model = config.model
+    if isinstance(model, BevModel):
+        return _bev_detector(config, model)
     depth = build_depth_codec(config)
-    ground = None
-    if model.ground is not None:
-        ground = GroundChannels(depth=depth, height_m=model.ground.height_m)
     told = None
     if model.depth_input != "none":
         told = DepthInput(depth, channels=model.channels)
-    trunk = Trunk(
-        backbone=build_backbone(
-            model.backbone, camera_channels=0 if ground is None else ground.count
+    strides = (model.stride_px,) if isinstance(model, CenterModel) else model.strides_px
+    parts: dict[str, Any] = {
+        "trunk": _trunk(depth, model, strides, model.channels, told),
+        "tower_depth": model.tower_depth,
+        "num_classes": len(config.data.class_names),
+        "num_attributes": len(ATTRIBUTES),
+        "depth_head": DepthHead(
+            depth,
+            num_bins=model.num_depth_bins,
+            bin_width_m=model.depth_bin_width_m,
+            has_uncertainty=model.has_uncertainty,
         ),
-        strides=(model.stride_px,) if isinstance(model, CenterModel) else model.strides_px,
-        channels=model.channels,
-        ground=ground,
-        depth_input=told,
-    )
-    head = DepthHead(
-        depth,
-        num_bins=model.num_depth_bins,
-        bin_width_m=model.depth_bin_width_m,
-        has_uncertainty=model.has_uncertainty,
-    )
-    has_selection = isinstance(config.mining, SelectionConfig)
+        "has_depth_map": model.has_depth_map,
+        "has_selection": isinstance(config.mining, SelectionConfig),
+    }
     match model:
         case DenseModel():
-            return DenseDetector(
-                trunk=trunk,
-                tower_depth=model.tower_depth,
-                num_classes=len(config.data.class_names),
-                num_attributes=len(ATTRIBUTES),
-                depth_head=head,
-                has_depth_map=model.has_depth_map,
-                has_selection=has_selection,
-            )
+            return DenseDetector(**parts)
         case CenterModel():
-            return CenterDetector(
-                trunk=trunk,
-                tower_depth=model.tower_depth,
-                num_classes=len(config.data.class_names),
-                num_attributes=len(ATTRIBUTES),
-                depth_head=head,
-                has_depth_map=model.has_depth_map,
-                has_keypoints=model.has_keypoints,
-                has_selection=has_selection,
-            )
+            return CenterDetector(**parts, has_keypoints=model.has_keypoints)
         case _:
             assert_never(model)
 
 
+def _trunk(
+    depth: LogDepthCodec,
+    model: ImageModel,
+    strides: Sequence[int],
+    channels: int,
+    depth_input: DepthInput | None = None,
+) -> Trunk:
+    ground = None
+    if model.ground is not None:
+        ground = GroundChannels(depth=depth, height_m=model.ground.height_m)
+    camera_channels = 0 if ground is None else ground.count
+    return Trunk(
+        backbone=build_backbone(model.backbone, camera_channels=camera_channels),
+        strides=strides,
+        channels=channels,
+        ground=ground,
+        depth_input=depth_input,
+    )
+
+
+def _bev_detector(config: RunConfig, model: BevModel) -> BevDetector:
+    grid, bins = build_grid(model), build_bins(model)
+    num_classes = len(config.data.class_names)
+    trunk = _trunk(build_depth_codec(config), model, (model.stride_px,), model.channels)
+    depth = DepthDistribution(
+        bins,
+        channels=model.channels,
+        depth=model.tower_depth,
+        reference_focal_px=model.depth_code.reference_focal_px,
+    )
+    bev_net = BevNet(model.lifted_channels, channels=model.bev_channels, layers=model.bev_layers)
+    head: AnchorHead | BevCenterHead
+    match model.head:
+        case AnchorHeadConfig():
+            head = AnchorHead(bev_net.out_channels, num_classes=num_classes)
+        case CenterHeadConfig():
+            head = BevCenterHead(
+                bev_net.out_channels, num_classes=num_classes, num_attributes=len(ATTRIBUTES)
+            )
+        case _:
+            assert_never(model.head)
+    return BevDetector(
+        trunk=trunk,
+        depth=depth,
+        bins=bins,
+        grid=grid,
+        lifted_channels=model.lifted_channels,
+        bev_net=bev_net,
+        head=head,
+        reads_depth=model.depth_input != "none",
+    )
+
+
 def load_network(
     location: str, overrides: Sequence[str] = (), *, device: str | None = None
-) -> tuple[RunConfig, DenseDetector | CenterDetector]:
+) -> tuple[RunConfig, Detector]:
     """A checkpoint's config, changed by PATH=VALUE overrides, and its averaged weights.
 
     Args:

@@ -2,6 +2,8 @@
 
 from typing import Any, assert_never
 
+from mono3d.codec.anchors import AnchorCodec
+from mono3d.codec.bev_center import BevCenterCodec
 from mono3d.codec.center import CenterCodec
 from mono3d.codec.dense import DenseCodec
 from mono3d.config.iou_sections import (
@@ -28,9 +30,12 @@ from mono3d.config.mining_sections import (
     SelectionConfig,
 )
 from mono3d.config.schema import RunConfig
+from mono3d.objectives.bev import BevObjective
+from mono3d.objectives.bev_anchor import AnchorObjective
+from mono3d.objectives.bev_center import BevCenterObjective
 from mono3d.objectives.center import CenterObjective
 from mono3d.objectives.dense import DenseObjective
-from mono3d.objectives.detection import LossWeights, PointObjective
+from mono3d.objectives.detection import PointObjective
 from mono3d.objectives.iou_term import IouTerm
 from mono3d.objectives.losses.gciou import GciouLoss
 from mono3d.objectives.losses.iou import (
@@ -51,23 +56,38 @@ from mono3d.objectives.mining.protocol import Mining
 from mono3d.objectives.mining.range_cut import RangeCut
 from mono3d.objectives.mining.uniform import Uniform
 from mono3d.objectives.selection import Selection
+from mono3d.objectives.weights import LossWeights
+from mono3d.training.model_assembly import Codec
 
 
-def build_objective(config: RunConfig, codec: DenseCodec | CenterCodec) -> PointObjective:
+def build_objective(config: RunConfig, codec: Codec) -> PointObjective | BevObjective:
     """Losses and mining of the codec's family."""
-    parts: dict[str, Any] = {
+    own = {"depth_loss", "depth_gamma", "depth_foreground"}
+    common: dict[str, Any] = {
         "class_names": config.data.class_names,
         "mining": build_mining(config.mining),
+        "weights": LossWeights(**config.loss.model_dump(exclude=own)),
+    }
+    of_points: dict[str, Any] = {
+        **common,
         "selection": build_selection(config.mining),
-        "weights": LossWeights(**config.loss.model_dump(exclude={"depth_loss"})),
         "depth_loss": config.loss.depth_loss,
         "iou_term": build_iou_term(config.iou_loss),
     }
+    on_grid: dict[str, Any] = {
+        **common,
+        "depth_gamma": config.loss.depth_gamma,
+        "depth_foreground": config.loss.depth_foreground,
+    }
     match codec:
         case DenseCodec():
-            return DenseObjective(codec=codec, **parts)
+            return DenseObjective(codec=codec, **of_points)
         case CenterCodec():
-            return CenterObjective(codec=codec, **parts)
+            return CenterObjective(codec=codec, **of_points)
+        case AnchorCodec():
+            return AnchorObjective(codec=codec, **on_grid)
+        case BevCenterCodec():
+            return BevCenterObjective(codec=codec, **on_grid)
         case _:
             assert_never(codec)
 

@@ -60,6 +60,11 @@ def show_frames(
     if strange is not None:
         raise ConfigError(f"frame {strange}: the split has frames 0 to {len(dataset) - 1}")
     codec = build_codec(config)
+    if not isinstance(codec, PointCodec):
+        raise ConfigError(
+            f"model.kind={config.model.kind}: learns on a grid on the ground; shown here is "
+            "what detectors learn in images, such as model.kind=dense"
+        )
     preparation = build_preparation(config, codec, training=True)
     prepared = PreparedDataset(dataset, preparation, config.seed)
     untaught = config.model_copy(update={"distillation": NoDistillation()})

@@ -19,7 +19,8 @@ from mono3d.config.load import (
     recipe_names,
 )
 from mono3d.config.mining_sections import GmmMiningConfig, NoMining
-from mono3d.config.schema import AdamW, ResNetBackbone, RunConfig, Sgd
+from mono3d.config.model_sections import ResNetBackbone
+from mono3d.config.schema import AdamW, RunConfig, Sgd
 from mono3d.errors import ConfigError
 
 TREE = {"data": {"root": "folder"}}

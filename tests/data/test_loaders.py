@@ -20,7 +20,7 @@ CODEC = make_codec()
 
 
 def preparation(**changes: Any) -> Preparation:
-    plain = Preparation(image_size=IMAGE_SIZE, encode=CODEC.positives, max_objects=8)
+    plain = Preparation(image_size=IMAGE_SIZE, encode=CODEC.encode, max_objects=8)
     return replace(plain, **changes)
 
 
@@ -167,7 +167,9 @@ def test_depth_targets_are_the_nearest_points_of_cells() -> None:
             [10.0, 0.75, -1.25, 0.5],  # pixel (42, 34): cell (5, 4)
         ]),
     )  # fmt: skip
-    batch = prepare_batch([frame], [torch.Generator()], preparation(depth_target_stride=8))
+    batch = prepare_batch(
+        [frame], [torch.Generator()], preparation(depth_targets="lidar", depth_target_stride=8)
+    )
     assert batch.depth_targets is not None
     assert batch.depth_targets.shape == (1, 1, 8, 12)
     cells = batch.depth_targets[0, 0]

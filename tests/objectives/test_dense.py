@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from mono3d.objectives.depth_term import DepthLoss
-from mono3d.objectives.detection import LossWeights
 from mono3d.objectives.losses.depth import SMOOTH_L1_BETA, smooth_l1
 from mono3d.objectives.mining.gmm import GmmMining
 from mono3d.objectives.mining.protocol import MinedWeights, MiningState
 from mono3d.objectives.mining.uniform import Uniform
 from mono3d.objectives.protocol import ObjectiveOutput
+from mono3d.objectives.weights import LossWeights
 from mono3d.structures import Batch, DepthSamples, Predictions
 from tests.support.boxes import make_boxes
 from tests.support.detectors import context_of, make_detector, make_objective

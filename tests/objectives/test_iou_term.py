@@ -15,12 +15,13 @@ from mono3d.codec.dense import DenseCodec
 from mono3d.config.iou_sections import ChosenIouLoss
 from mono3d.objectives.center import CenterObjective
 from mono3d.objectives.dense import DenseObjective
-from mono3d.objectives.detection import LossWeights, PointObjective
+from mono3d.objectives.detection import PointObjective
 from mono3d.objectives.iou_term import IouTerm
 from mono3d.objectives.losses.gciou import GciouLoss
 from mono3d.objectives.losses.iou import BoxPairs, diou_loss, iou_loss
 from mono3d.objectives.mining.uniform import Uniform
 from mono3d.objectives.protocol import ObjectiveOutput
+from mono3d.objectives.weights import LossWeights
 from mono3d.structures import Batch, Predictions
 from mono3d.training.loop import train_step
 from mono3d.training.parts import Place

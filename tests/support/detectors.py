@@ -14,11 +14,11 @@ from mono3d.model.trunk import Trunk
 from mono3d.objectives.center import CenterObjective
 from mono3d.objectives.dense import DenseObjective
 from mono3d.objectives.depth_term import DepthLoss
-from mono3d.objectives.detection import LossWeights
 from mono3d.objectives.mining.protocol import Mining
 from mono3d.objectives.mining.uniform import Uniform
 from mono3d.objectives.protocol import StepContext
 from mono3d.objectives.selection import Selection
+from mono3d.objectives.weights import LossWeights
 from mono3d.structures import Batch
 from tests.support.frames import NUM_CLASSES, make_codec
 

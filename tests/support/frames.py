@@ -201,7 +201,7 @@ def make_batch(
     """Frames through the loader's own preparation."""
     preparation = Preparation(
         image_size=IMAGE_SIZE,
-        encode=codec.positives,
+        encode=codec.encode,
         augmentation=augmentation,
         depth_input=depth_input,
         max_objects=max_objects,

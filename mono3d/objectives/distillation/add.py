@@ -35,7 +35,7 @@ from mono3d.codec.points import make_points
 from mono3d.objectives.distillation.attention import CellAttention, ObjectAttention
 from mono3d.objectives.distillation.encoding import Encoding, PositionalEncoding
 from mono3d.objectives.distillation.protocol import FrozenTeacher, require_features
-from mono3d.objectives.distillation.targets import TargetObjects, cells_inside, target_objects
+from mono3d.objectives.image_objects import TargetObjects, cells_inside, target_objects
 from mono3d.objectives.losses.depth import SMOOTH_L1_BETA, smooth_l1
 from mono3d.objectives.protocol import StepContext
 from mono3d.structures import Batch, LossTerms, Predictions

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mono3d.objectives.distillation.targets import TargetObjects
+from mono3d.objectives.image_objects import TargetObjects
 
 _BOX_NUMBERS = 5
 """Middle, width and height of the 2D box, and depth."""

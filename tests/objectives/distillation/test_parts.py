@@ -7,7 +7,7 @@ import torch
 
 from mono3d.objectives.distillation.attention import CellAttention, ObjectAttention, averaged
 from mono3d.objectives.distillation.encoding import PositionalEncoding
-from mono3d.objectives.distillation.targets import TargetObjects, cells_inside, target_objects
+from mono3d.objectives.image_objects import TargetObjects, cells_inside, target_objects
 from tests.support.frames import make_batch, make_codec, surround_frame
 
 PROJECTION = torch.tensor([[[100.0, 0, 48, 0], [0, 100, 32, 0], [0, 0, 1, 0]]])

@@ -1,4 +1,4 @@
-"""The labelled objects of images, as a distiller asks about them."""
+"""The labelled objects of images, and the cells of feature maps that show them."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from mono3d.codec.point_codec import PointCodec
+from mono3d.codec.detector_codec import DetectorCodec
 from mono3d.codec.points import level_size
 from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.camera import project
@@ -26,7 +26,7 @@ class TargetObjects:
     valid: Bool[Tensor, "n k"]
 
 
-def target_objects(batch: Batch, codec: PointCodec) -> TargetObjects:
+def target_objects(batch: Batch, codec: DetectorCodec) -> TargetObjects:
     """The objects of a batch that its detector learns and that are in the image."""
     boxes = batch.boxes_cam
     image_size = (batch.images.shape[-2], batch.images.shape[-1])
@@ -55,6 +55,15 @@ def cells_inside(
     in_row = _inside(top, bottom, height, stride) & targets.valid[..., None]
     in_column = _inside(left, right, width, stride)
     return (in_row[..., None] & in_column[..., None, :]).flatten(2)
+
+
+def nearest_objects(
+    targets: TargetObjects, image_size: tuple[int, int], stride: int
+) -> tuple[Int64[Tensor, "n cells"], Bool[Tensor, "n cells"]]:
+    """Slot of the nearest object in whose 2D box each cell lies, and whether it lies in one."""
+    inside = cells_inside(targets, image_size, stride)
+    depth_m, slot = torch.where(inside, targets.depth_m[..., None], torch.inf).min(1)
+    return slot, depth_m < torch.inf
 
 
 def _inside(

@@ -1,0 +1,112 @@
+"""Detectors in bird's-eye view small enough for a test, for frames of `tests.support.frames`."""
+
+from typing import Any, Literal
+
+import torch
+
+from mono3d.codec.anchors import AnchorCodec
+from mono3d.codec.bev_center import BevCenterCodec
+from mono3d.codec.bev_codec import ImageDepth
+from mono3d.codec.bev_grid import BevGrid
+from mono3d.codec.depth import DepthBins
+from mono3d.data.loaders import DepthSource, Preparation, prepare_batch
+from mono3d.model.backbone import build_resnet
+from mono3d.model.bev_detector import BevDetector
+from mono3d.model.bev_heads import AnchorHead, BevCenterHead
+from mono3d.model.bev_net import BevNet
+from mono3d.model.depth_distribution import DepthDistribution
+from mono3d.model.trunk import Trunk
+from mono3d.objectives.bev import BevObjective
+from mono3d.objectives.bev_anchor import AnchorObjective
+from mono3d.objectives.bev_center import BevCenterObjective
+from mono3d.objectives.mining.protocol import Mining
+from mono3d.objectives.mining.uniform import Uniform
+from mono3d.objectives.weights import LossWeights
+from mono3d.structures import Batch, Frame
+from tests.support.detectors import NUM_ATTRIBUTES
+from tests.support.frames import IMAGE_SIZE, NUM_CLASSES
+
+Head = Literal["anchors", "centers"]
+HEADS: tuple[Head, ...] = ("anchors", "centers")
+STRIDE = 8
+GRID = BevGrid(
+    x_range_m=(-32.0, 32.0), y_range_m=(-24.0, 24.0), z_range_m=(-1.0, 3.0), cell_m=2.0,
+    num_heights=2,
+)  # fmt: skip
+BINS = DepthBins(count=12, min_m=2.0, max_m=34.0)
+MEAN_DIMS = torch.tensor([[1.6, 1.8, 4.2], [1.7, 0.7, 0.8]])
+
+
+def make_bev_codec(head: Head, *, grid: BevGrid = GRID) -> AnchorCodec | BevCenterCodec:
+    """A codec of two classes."""
+    common: dict[str, Any] = {
+        "grid": grid,
+        "mean_dims_hwl": MEAN_DIMS,
+        "ground_height_m": 0.0,
+        "max_positives": 48,
+        "image_depth": ImageDepth(stride=STRIDE, bins=BINS),
+    }
+    if head == "centers":
+        return BevCenterCodec(**common)
+    return AnchorCodec(positive_iou=0.5, negative_iou=0.35, **common)
+
+
+def make_bev_detector(head: Head, *, seed: int = 0, reads_depth: bool = False) -> BevDetector:
+    """A detector of two classes on a quarter of a ResNet-18."""
+    torch.manual_seed(seed)
+    trunk = Trunk(backbone=build_resnet(18, 16), strides=(STRIDE,), channels=8)
+    bev_net = BevNet(16, channels=(8, 16), layers=1)
+    channels = bev_net.out_channels
+    return BevDetector(
+        trunk=trunk,
+        depth=DepthDistribution(BINS, channels=8, depth=1, reference_focal_px=80.0),
+        bins=BINS,
+        grid=GRID,
+        lifted_channels=16,
+        bev_net=bev_net,
+        head=(
+            AnchorHead(channels, num_classes=NUM_CLASSES)
+            if head == "anchors"
+            else BevCenterHead(channels, num_classes=NUM_CLASSES, num_attributes=NUM_ATTRIBUTES)
+        ),
+        reads_depth=reads_depth,
+    )
+
+
+def make_bev_objective(
+    codec: AnchorCodec | BevCenterCodec,
+    *,
+    mining: Mining | None = None,
+    weights: LossWeights | None = None,
+    depth_foreground: float = 5.0,
+) -> BevObjective:
+    """The objective of `make_bev_detector`."""
+    settings: dict[str, Any] = {
+        "class_names": ("car", "pedestrian"),
+        "mining": mining or Uniform(),
+        "weights": weights or LossWeights(),
+        "depth_gamma": 2.0,
+        "depth_foreground": depth_foreground,
+    }
+    if isinstance(codec, AnchorCodec):
+        return AnchorObjective(codec=codec, **settings)
+    return BevCenterObjective(codec=codec, **settings)
+
+
+def make_bev_batch(
+    frames: list[Frame],
+    codec: AnchorCodec | BevCenterCodec,
+    *,
+    depth_input: DepthSource | None = None,
+    depth_targets: DepthSource | None = "lidar",
+) -> Batch:
+    """Frames through the loader's own preparation."""
+    preparation = Preparation(
+        image_size=IMAGE_SIZE,
+        encode=codec.encode,
+        depth_input=depth_input,
+        depth_targets=depth_targets,
+        depth_target_stride=STRIDE,
+        max_objects=16,
+    )
+    return prepare_batch(frames, [torch.Generator()] * len(frames), preparation)
