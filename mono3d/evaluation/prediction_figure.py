@@ -22,6 +22,8 @@ from mono3d.evaluation.drawing import (
     say_empty,
     show_image,
 )
+from mono3d.evaluation.views import by_camera
+from mono3d.geometry.boxes import corners_bev
 from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM, transform_points
 from mono3d.structures import Detections, Frame
 
@@ -29,9 +31,7 @@ _COLUMNS = 3
 _MIN_REACH_M, _MAX_REACH_M = 30.0, 60.0
 
 
-def predictions_figure(
-    frame: Frame, detections: Sequence[Detections], class_names: Sequence[str]
-) -> Figure:
+def predictions_figure(frame: Frame, detections: Detections, class_names: Sequence[str]) -> Figure:
     """Detections and labels on the images of a frame, and beside them the same from above.
 
     Several cameras are arranged as they look, front row and rear row, and seen from above in the
@@ -39,13 +39,14 @@ def predictions_figure(
 
     Args:
         frame: Of one camera or of several; labels are drawn where it has them.
-        detections: Of each camera of the frame, in that camera's coordinates.
+        detections: In the camera's frame of a frame of one camera, in the bev frame of others.
         class_names: The run's classes.
     """
     figure, image_axes, ground_axes = _frame_layout(frame)
     image_size = (frame.images.shape[2], frame.images.shape[3])
+    views = by_camera(detections, frame.projection, frame.bev_from_cam, image_size)
     for axes, index in zip(image_axes, _viewing_order(frame.bev_from_cam), strict=True):
-        projection, found = frame.projection[index], detections[index]
+        projection, found = frame.projection[index], views[index]
         show_image(axes, frame.images[index], frame.camera_names[index])
         if frame.boxes_cam is not None:
             draw_wireframes(axes, frame.boxes_cam[index], projection, image_size, LABEL_COLOR)
@@ -82,10 +83,14 @@ def _frame_layout(frame: Frame) -> tuple[Figure, list[Axes], Axes]:
     )
 
 
-def _draw_from_above(axes: Axes, frame: Frame, detections: Sequence[Detections]) -> None:
+def _draw_from_above(axes: Axes, frame: Frame, detections: Detections) -> None:
     """Labels and detections of all cameras on the ground."""
     ground_from_cam, ground_from_bev = _ground_frame(frame.bev_from_cam)
-    found = _in_ground([box_corners(one.boxes) for one in detections], ground_from_cam)
+    if len(frame.images) == 1:
+        found = _in_ground([box_corners(detections.boxes)], ground_from_cam)
+    else:
+        boxes = detections.boxes
+        found = corners_bev(boxes.centers, boxes.dims_hwl, boxes.yaw)
     labels = _in_ground([box_corners(boxes) for boxes in frame.boxes_cam or ()], ground_from_cam)
     reach_m = _reach_m(torch.cat([labels, found]))
     points = None

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mono3d.codec.box_frames import boxes_in_camera
 from mono3d.codec.detector_codec import DetectorCodec
 from mono3d.codec.mirror import mirror_inputs
 from mono3d.config.schema import EvaluationConfig
+from mono3d.evaluation.views import in_camera
 from mono3d.geometry.box_iou import footprints_bev, footprints_cam
 from mono3d.geometry.fast_iou import rotated_nms
 from mono3d.structures import Boxes3D, Detections, Inputs, Predictions, to_device
@@ -79,12 +78,6 @@ def detect(
         return found
     poses = inputs.bev_from_cam[:, 0].cpu()
     return [in_camera(own, pose) for own, pose in zip(found, poses, strict=True)]
-
-
-def in_camera(detections: Detections, bev_from_cam: Float[Tensor, "4 4"]) -> Detections:
-    """Detections of the bev frame in the frame of a camera at a pose."""
-    boxes = boxes_in_camera(detections.boxes, bev_from_cam)
-    return Detections(boxes=boxes, scores=detections.scores)
 
 
 def suppress(

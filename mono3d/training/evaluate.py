@@ -34,10 +34,11 @@ from mono3d.evaluation.depth_quality import (
 from mono3d.evaluation.figures import PrecisionRecall
 from mono3d.evaluation.kitti_ap import RECALLS
 from mono3d.evaluation.oracle import Quantity, with_truth
+from mono3d.evaluation.views import by_camera
 from mono3d.structures import Batch, Detections, to_device
 from mono3d.training.assembly import build_preparation
 from mono3d.training.datasets import measures_depth_map
-from mono3d.training.detect import detect, in_camera, respond
+from mono3d.training.detect import detect, respond
 from mono3d.training.model_assembly import build_codec
 from mono3d.training.out_of_memory import evaluation_memory
 
@@ -358,15 +359,14 @@ def _answer(
 ) -> FrameAnswer:
     """What is said of one frame, its objects taken camera by camera."""
     height, width = batch.images.shape[-2:]
+    projection, poses = batch.projection[number], batch.bev_from_cam[number]
+    views = by_camera(detections, projection, poses, (height, width))
     centers, matched = [], []
-    for camera, own_depth in enumerate(depth_m):
+    for camera, seen in enumerate(views):
         truth = batch.boxes_cam.select(torch.tensor(number)).select(torch.tensor(camera))
-        is_read = own_depth.isfinite()
-        centers.append(pair_depths(own_depth[is_read], truth.select(is_read)))
-        pose = batch.bev_from_cam[number, camera]
-        seen = detections if len(depth_m) == 1 else in_camera(detections, pose)
-        projection = batch.projection[number, camera]
-        matched.append(match_in_image(seen, truth, projection, (height, width)))
+        is_read = depth_m[camera].isfinite()
+        centers.append(pair_depths(depth_m[camera][is_read], truth.select(is_read)))
+        matched.append(match_in_image(seen, truth, projection[camera], (height, width)))
     return FrameAnswer(
         frame_id=batch.frame_ids[number],
         detections=detections,

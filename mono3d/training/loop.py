@@ -126,7 +126,7 @@ def train_epoch(
         )
         state.batch += plan.accumulate
         with record_function("stage/log"):
-            record = meter.add(state, output, num_frames=sum(len(b.frame_ids) for b in batches))
+            record = meter.add(state, output, num_images=sum(map(count_images, batches)))
             if record is not None:
                 on_records(state, record)
         yield state.batch == batches_per_epoch
@@ -194,11 +194,16 @@ def step_context(
         dist.all_reduce(count)
     return StepContext(
         num_samples=count.clamp(min=1),
-        num_images=world_size * sum(b.images.shape[0] * b.images.shape[1] for b in batches),
+        num_images=world_size * sum(map(count_images, batches)),
         world_size=world_size,
         progress=progress,
         with_statistics=with_statistics,
     )
+
+
+def count_images(batch: Batch) -> int:
+    """Frames times cameras."""
+    return batch.images.shape[0] * batch.images.shape[1]
 
 
 def seed_step(seed: int, step: int) -> None:
@@ -249,7 +254,7 @@ class StepMeter:
         self._names: list[str] = []
         self._sums: Tensor | None = None
         self._steps = 0
-        self._frames = 0
+        self._images = 0
         self._started = time.perf_counter()
 
     @contextmanager
@@ -264,7 +269,7 @@ class StepMeter:
         return step % self._every == 0
 
     def add(
-        self, state: TrainState, output: ObjectiveOutput, *, num_frames: int
+        self, state: TrainState, output: ObjectiveOutput, *, num_images: int
     ) -> MetricRecord | None:
         """Add a step; at the end of an interval, the record of its means. One transfer."""
         values = {f"loss/{name}": value for name, value in output.terms.items()}
@@ -274,7 +279,7 @@ class StepMeter:
         step_values = torch.stack([value.float() for value in values.values()])
         self._sums = step_values if self._sums is None else self._sums + step_values
         self._steps += 1
-        self._frames += num_frames
+        self._images += num_images
         return self._flush(state, output) if self.is_due(state.step) else None
 
     def _flush(self, state: TrainState, output: ObjectiveOutput) -> MetricRecord:
@@ -287,9 +292,9 @@ class StepMeter:
         metrics = dict(zip([*self._names, "train/skipped_steps", *now], crossing, strict=True))
         seconds = time.perf_counter() - self._started
         world_size = dist.get_world_size() if dist.is_initialized() else 1
-        metrics["train/images_per_s"] = self._frames * world_size / seconds
+        metrics["train/images_per_s"] = self._images * world_size / seconds
         metrics["train/lr"] = state.optimizer.param_groups[0]["lr"]
         metrics["train/epoch"] = float(state.epoch)
-        self._sums, self._steps, self._frames = None, 0, 0
+        self._sums, self._steps, self._images = None, 0, 0
         self._started = time.perf_counter()
         return MetricRecord(step=state.step, time_ms=int(time.time() * 1000), metrics=metrics)

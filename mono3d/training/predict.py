@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from mono3d.config.data_sections import NuScenesData
 from mono3d.config.load import fingerprint
+from mono3d.config.model_sections import BevModel
 from mono3d.config.schema import EvaluationConfig, RunConfig
 from mono3d.data.cameras import checked_projection
 from mono3d.data.files import DataPath, data_path
@@ -83,10 +85,18 @@ class Detector:
 
     def level_pose(self, camera_height_m: float) -> Float[Tensor, "4 4"]:
         """bev_from_cam of a level camera so high above the ground, in the bev frame of training."""
-        ground = self.config.model.ground
-        pose = torch.tensor(BEV_FROM_LEVEL_CAM)
-        pose[2, 3] = camera_height_m + (0.0 if ground is None else ground.height_m)
+        model, pose = self.config.model, torch.tensor(BEV_FROM_LEVEL_CAM)
+        ground_m = 0.0 if model.ground is None else model.ground.height_m
+        if isinstance(model, BevModel):
+            ground_m = model.grid.ground_height_m
+        pose[2, 3] = camera_height_m + ground_m
         return pose
+
+    @property
+    def num_cameras(self) -> int:
+        """Of the frames of its data set: more than one for a detector that answers on a grid."""
+        data = self.config.data
+        return len(data.cameras) if self._codec.in_bev and isinstance(data, NuScenesData) else 1
 
     @property
     def fingerprint(self) -> str:
@@ -114,7 +124,8 @@ class Detector:
             camera: Camera matrix K [3, 3] or projection [3, 4] to the pixels of this image.
             distortion: Of the lens, which is taken out of the image first; None is none.
             bev_from_cam: Pose of the camera in the bev frame (x forward, y left, z up, metres). A
-                detector that was trained with the ground plane (`model.ground`) needs it.
+                detector that was trained with the ground plane (`model.ground`) needs it, and one
+                that answers in bird's-eye view.
             min_score: Detections below it are left out; the run's own limit unless given.
             flip: Whether to average with the mirror image; as in the run unless given.
 
@@ -128,7 +139,10 @@ class Detector:
     def detect(
         self, frame: Frame, *, min_score: float | None = None, flip: bool | None = None
     ) -> Detections:
-        """Detect in a frame of one camera, such as `frame` makes; see `predict`."""
+        """Detect in a frame, such as `frame` makes; see `predict`.
+
+        Of a frame of several cameras the boxes are in the bev frame.
+        """
         ((_, found),) = self.detect_all([frame], min_score=min_score, flip=flip)
         return found
 
@@ -139,7 +153,7 @@ class Detector:
         min_score: float | None = None,
         flip: bool | None = None,
     ) -> Iterator[tuple[Frame, Detections]]:
-        """Detect in many frames of one camera, `evaluation.batch_size` at a time; see `predict`.
+        """Detect in many frames, `evaluation.batch_size` at a time; see `predict` and `detect`.
 
         Raises:
             Mono3dError: What the frames raise, after the detections in those that came before.
@@ -190,10 +204,12 @@ class Detector:
             raise DataError(
                 f"{name}: {pixels.dtype} of shape {pixels.shape}; an image is uint8 [h, w, 3]"
             )
-        if bev_from_cam is None and getattr(self.config.model, "ground", None) is not None:
+        needs_pose = self.config.model.ground is not None or self._codec.in_bev
+        if bev_from_cam is None and needs_pose:
             raise ConfigError(
                 "bev_from_cam (--camera-height) is missing: this detector was trained with "
-                "model.ground, so it reads where the ground is from the camera's pose"
+                "model.ground or answers on the ground, so it reads where that is from the "
+                "camera's pose"
             )
         projection = checked_projection(np.asarray(camera), "camera")
         if distortion is not None:

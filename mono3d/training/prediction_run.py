@@ -93,11 +93,24 @@ def predict_inputs(
     """
     if wanted.nuscenes:
         _nuscenes_of(inputs)
+    in_bev = _answers_in_bev(detector, inputs)
+    if wanted.kitti and in_bev:
+        raise ConfigError(
+            f"--kitti: result files are of one camera, and this detector answers for "
+            f"{detector.num_cameras} at once; data.cameras=[CAM_FRONT] asks it about one"
+        )
     if wanted.pictures:
         _spare_files(inputs, wanted.folder)
-    names = {
-        path.stem: str(path) for one in inputs if isinstance(one, ImageFiles) for path in one.files
-    }
+    answers = _Answers(
+        class_names=detector.class_names,
+        names={
+            path.stem: str(path)
+            for one in inputs
+            if isinstance(one, ImageFiles)
+            for path in one.files
+        },
+        yaw_name="yaw_rad" if in_bev else "rotation_y_rad",
+    )
     with _storage_errors(wanted.folder):
         for folder in (wanted.folder, *([wanted.folder / KITTI] if wanted.kitti else [])):
             folder.mkdir(parents=True, exist_ok=True)
@@ -107,13 +120,13 @@ def predict_inputs(
             except DataError as error:
                 if not log.count:
                     raise
-                written = _write_json(log, wanted.folder, detector.class_names, names)
+                written = _write_json(log, wanted.folder, answers)
                 raise DataError(
                     f"{error}; frames before it ({written.frames}) are in {written.path}"
                 ) from error
             if wanted.nuscenes:
                 _write_nuscenes(log, _nuscenes_of(inputs), wanted.folder, detector.class_names)
-            written = _write_json(log, wanted.folder, detector.class_names, names)
+            written = _write_json(log, wanted.folder, answers)
             log.delete()
     return written
 
@@ -191,7 +204,7 @@ def _pictures(one: PredictionInput, wanted: Wanted, class_names: Sequence[str]) 
     """What draws detections: into a video of a video, and else a picture of each frame."""
 
     def draw(frame: Frame, found: Detections) -> None:
-        figure = predictions_figure(frame, [_strong(found, wanted.drawn_scores)], class_names)
+        figure = predictions_figure(frame, _strong(found, wanted.drawn_scores), class_names)
         write_png(figure, wanted.folder / f"{frame.frame_id}.png")
 
     if not wanted.pictures:
@@ -231,41 +244,47 @@ def _write_nuscenes(
     write_submission(samples, class_names, folder / NUSCENES)
 
 
-def _write_json(
-    log: PredictionLog, folder: Path, class_names: Sequence[str], names: Mapping[str, str]
-) -> Written:
-    """Write PREDICTIONS, one frame a line, at once or not at all.
+@dataclass(frozen=True, kw_only=True)
+class _Answers:
+    """How detections are called in PREDICTIONS."""
 
-    Args:
-        log: Of the frames.
-        folder: Where to.
-        class_names: Class of each label.
-        names: What frames are called there, if not by their own name.
-    """
+    class_names: Sequence[str]
+    names: Mapping[str, str]
+    """Of frames, where not by their own name."""
+    yaw_name: str
+    """About the camera's y axis, or, for several cameras, about the bev frame's z axis."""
+
+
+def _answers_in_bev(detector: Detector, inputs: Sequence[PredictionInput]) -> bool:
+    """Whether frames have several cameras, so that detections are in the bev frame."""
+    return detector.num_cameras > 1 and any(isinstance(one, DataSetFrames) for one in inputs)
+
+
+def _write_json(log: PredictionLog, folder: Path, answers: _Answers) -> Written:
+    """Write PREDICTIONS, one frame a line, at once or not at all."""
     path = folder / PREDICTIONS
     part = path.with_name(f".{path.name}.part")
     frames = boxes = 0
     with part.open("w") as stream:
         stream.write("{")
         for frame_id, found in log:
-            name = json.dumps(names.get(frame_id, frame_id))
-            answer = json.dumps(_as_json(found, class_names))
-            stream.write(f"{',' if frames else ''}\n{name}: {answer}")
+            name = json.dumps(answers.names.get(frame_id, frame_id))
+            stream.write(f"{',' if frames else ''}\n{name}: {json.dumps(_as_json(found, answers))}")
             frames, boxes = frames + 1, boxes + len(found)
         stream.write("\n}\n")
     part.replace(path)
     return Written(path=path, frames=frames, boxes=boxes)
 
 
-def _as_json(found: Detections, class_names: Sequence[str]) -> list[dict[str, Any]]:
+def _as_json(found: Detections, answers: _Answers) -> list[dict[str, Any]]:
     boxes = found.boxes
     return [
         {
-            "class": class_names[label],
+            "class": answers.class_names[label],
             "score": round(score, 4),
             "center_xyz_m": [round(value, 3) for value in center],
             "dims_hwl_m": [round(value, 3) for value in dims],
-            "rotation_y_rad": round(yaw, 4),
+            answers.yaw_name: round(yaw, 4),
         }
         for label, score, center, dims, yaw in zip(
             boxes.labels.tolist(),

@@ -50,7 +50,7 @@ def write_figures(
         )
     for rank, (index, detections) in enumerate(_frames_to_draw(config, dataset, evaluation)):
         # On the whole image, of which the network may see a small and cropped version.
-        figures[f"predictions_{rank}"] = predictions_figure(dataset[index], [detections], names)
+        figures[f"predictions_{rank}"] = predictions_figure(dataset[index], detections, names)
     paths = []
     for name, figure in figures.items():
         paths.append(folder / f"{name}.png")

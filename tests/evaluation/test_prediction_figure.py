@@ -1,6 +1,7 @@
 """Predictions beside labels: which image lies where, and what is seen from above."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def _center_from_above(axes: Axes, color: str) -> list[float]:
 
 def test_six_cameras_are_arranged_as_they_look() -> None:
     frame = _frame(tuple(HEADINGS), None)
-    figure = predictions_figure(frame, [_detections(Boxes3D.empty())] * 6, CLASSES)
+    figure = predictions_figure(frame, _detections(Boxes3D.empty()), CLASSES)
     titles = [axes.get_title() for axes in figure.axes[:6]]
     assert titles == ["FRONT_LEFT", "FRONT", "FRONT_RIGHT", "BACK_LEFT", "BACK", "BACK_RIGHT"]
     above = figure.axes[6]
@@ -66,17 +67,19 @@ def test_six_cameras_are_arranged_as_they_look() -> None:
     assert "no detections" in [text.get_text() for text in above.texts]
 
 
-def test_boxes_of_several_cameras_meet_in_the_bev_frame() -> None:
+def test_boxes_of_several_cameras_are_in_the_bev_frame() -> None:
     frame = _frame(("FRONT", "BACK"), None)
-    found = [_detections(Boxes3D.empty()), _detections(make_boxes([(2, 1, 10)]))]
-    above = predictions_figure(frame, found, CLASSES).axes[-1]
-    # 10 m behind a camera that sits 1.5 m ahead; its right is the vehicle's left.
-    assert _center_from_above(above, PREDICTION_COLOR) == pytest.approx([2, 1.5 - 10])
+    boxes = replace(make_boxes([(2, 1, 10)]), centers=torch.tensor([[-8.5, 2.0, 0.8]]))
+    figure = predictions_figure(frame, _detections(boxes), CLASSES)
+    front, back, above = figure.axes
+    assert _center_from_above(above, PREDICTION_COLOR) == pytest.approx([2, -8.5])
+    assert not front.texts
+    assert [text.get_text() for text in back.texts] == ["car 0.90"]
 
 
 def test_one_camera_is_seen_from_above_looking_up() -> None:
     frame = _frame(("BACK_RIGHT",), make_boxes([(-3, 1, 20)]))
-    figure = predictions_figure(frame, [_detections(make_boxes([(2, 1, 10)]))], CLASSES)
+    figure = predictions_figure(frame, _detections(make_boxes([(2, 1, 10)])), CLASSES)
     image, above = figure.axes
     assert _center_from_above(above, LABEL_COLOR) == pytest.approx([3, 20])
     assert _center_from_above(above, PREDICTION_COLOR) == pytest.approx([-2, 10])
@@ -87,12 +90,12 @@ def test_one_camera_is_seen_from_above_looking_up() -> None:
 
 def test_unlabelled_frames_have_no_label_in_the_legend() -> None:
     frame = _frame(("FRONT",), None)
-    figure = predictions_figure(frame, [_detections(make_boxes([(2, 1, 10)]))], CLASSES)
+    figure = predictions_figure(frame, _detections(make_boxes([(2, 1, 10)])), CLASSES)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["prediction"]
 
 
 def test_view_from_above_reaches_the_boxes_within_limits() -> None:
     for depth, reach in ((8, 30), (41, 50), (200, 60)):
         frame = _frame(("FRONT",), None)
-        figure = predictions_figure(frame, [_detections(make_boxes([(0, 1, depth)]))], CLASSES)
+        figure = predictions_figure(frame, _detections(make_boxes([(0, 1, depth)])), CLASSES)
         assert figure.axes[-1].get_ylim()[1] == reach

@@ -67,7 +67,7 @@ def test_a_step_never_waits_for_the_device(
     step(state, batches[:2], with_statistics=True)
     with NoHostSync():
         output = step(state, batches[2:], with_statistics=with_statistics)
-        assert meter.add(state, output, num_frames=4) is None
+        assert meter.add(state, output, num_images=4) is None
     assert ("mining/weight_mean" in output.statistics) == with_statistics
     assert state.skipped == 0
 
@@ -89,9 +89,9 @@ def test_statistics_of_the_iou_term_are_those_of_the_last_step(family: dict[str,
     meter = StepMeter(2)
     outputs = [step(state, batches[:2], with_statistics=last) for last in (False, True)]
     state.step = 1
-    assert meter.add(state, outputs[0], num_frames=4) is None
+    assert meter.add(state, outputs[0], num_images=4) is None
     state.step = 2
-    record = meter.add(state, outputs[1], num_frames=4)
+    record = meter.add(state, outputs[1], num_images=4)
     assert record is not None
     found = {k: v for k, v in record.metrics.items() if k.startswith("iou_loss/")}
     assert found == pytest.approx(
@@ -106,7 +106,7 @@ def test_metrics_cross_in_one_transfer_when_they_are_due() -> None:
     meter = StepMeter(1)
     output = step(state, batches[:2])
     with pytest.raises(AssertionError, match=r"tolist waits"), NoHostSync():
-        meter.add(state, output, num_frames=4)
+        meter.add(state, output, num_images=4)
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
@@ -249,7 +249,7 @@ def test_metrics_are_means_over_their_interval() -> None:
             terms={"depth": torch.tensor(loss), "dims": torch.tensor(2 * loss)},
             statistics={"grad_norm": torch.tensor(loss), "mining/blend": torch.tensor(loss)},
         )
-        records.append(meter.add(state, output, num_frames=4))
+        records.append(meter.add(state, output, num_images=4))
     assert records[0] is None
     assert records[2] is None
     assert records[1] is not None
@@ -268,6 +268,6 @@ def test_what_is_not_training_does_not_slow_images_per_second() -> None:
     with meter.paused():
         time.sleep(0.2)
     state.step = 1
-    record = meter.add(state, ObjectiveOutput(terms={"depth": torch.zeros(())}), num_frames=100)
+    record = meter.add(state, ObjectiveOutput(terms={"depth": torch.zeros(())}), num_images=100)
     assert record is not None
     assert record.metrics["train/images_per_s"] > 100 / 0.2
