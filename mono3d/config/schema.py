@@ -308,6 +308,11 @@ class RunConfig(Section):
                 f"mining.kind={self.mining.kind}: mines depth in images, and "
                 "model.depth_targets=none has it learnt from nothing"
             )
+        if model.depth_input != "none" and model.depth_targets == "none":
+            raise ValueError(
+                f"model.depth_input={model.depth_input}: lifts by true depth, so with "
+                "model.depth_targets=none nothing would teach the distribution over depth"
+            )
         only_in_images = {
             "mining.kind": (self.mining.kind, self.mining.kind == "lss"),
             "iou_loss.kind": (self.iou_loss.kind, self.iou_loss.kind != "none"),

@@ -100,8 +100,8 @@ def perfect_responses(codec: AnchorCodec | BevCenterCodec, batch: Batch) -> dict
     """Responses of a network that knows the labels."""
     targets = codec.targets(batch)
     per_cell = codec.anchors_per_cell if isinstance(codec, AnchorCodec) else 1
-    places = len(GRID) * per_cell
-    responses = {"class_logits": torch.full((len(batch.images), places, 2), -9.0)}
+    places, classes = len(codec.grid) * per_cell, len(codec.mean_dims(torch.device("cpu")))
+    responses = {"class_logits": torch.full((len(batch.images), places, classes), -9.0)}
     valid = targets.boxes.valid
     frames = torch.arange(len(valid))[:, None].expand_as(valid)[valid]
     index = targets.index[valid]
