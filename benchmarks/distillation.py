@@ -20,9 +20,9 @@ import torch
 from benchmarks.support.data import recipe_on, synthetic_folder
 from benchmarks.support.measure import compare
 from benchmarks.support.rows import Row, publish
+from mono3d.codec.map_layout import BOX_NUMBERS, MapLayout
 from mono3d.config.schema import RunConfig
 from mono3d.objectives.distillation.attention import CellAttention, ObjectAttention
-from mono3d.objectives.image_objects import TargetObjects
 from mono3d.structures import Batch
 from mono3d.training.allocator import keep_freed_memory
 from mono3d.training.checkpoint import save_checkpoint
@@ -88,16 +88,18 @@ def _attention_gib(shape: _Map, averaging: int) -> float:
     encoding = torch.randn_like(tokens)
     own = CellAttention(shape.channels, HEADS, averaging=averaging)
     others = ObjectAttention(shape.channels, HEADS, num_classes=10, averaging=averaging)
-    targets = TargetObjects(
-        box_px=torch.rand(images, OBJECTS, 4) * 100,
-        center_px=torch.rand(images, OBJECTS, 2) * 300,
-        depth_m=torch.rand(images, OBJECTS) * 60,
+    layout = MapLayout(
+        size=cells,
+        places=torch.rand(images, cells[0] * cells[1], 1, 3),
+        inside=torch.zeros(images, OBJECTS, cells[0] * cells[1], dtype=torch.bool),
+        where=torch.rand(images, OBJECTS, 2) * 2 - 1,
+        box=torch.rand(images, OBJECTS, BOX_NUMBERS),
         labels=torch.zeros(images, OBJECTS, dtype=torch.int64),
         valid=torch.ones(images, OBJECTS, dtype=torch.bool),
     )
     before = _peak_gib()
     seen = own(tokens, encoding, cells)
-    (seen.square().mean() + others(seen, encoding, cells, targets, size).square().mean()).backward()
+    (seen.square().mean() + others(seen, encoding, layout).square().mean()).backward()
     return _peak_gib() - before
 
 

@@ -62,12 +62,11 @@ class AnchorCodec(BevCodec):
         """The anchors of some indices."""
         cell, number = index // self.anchors_per_cell, index % self.anchors_per_cell
         columns = self.grid.size[1]
-        place = torch.stack([cell % columns, cell // columns], dim=-1) + 0.5
-        low = place.new_tensor([self.grid.x_range_m[0], self.grid.y_range_m[0]])
+        cells = torch.stack([cell % columns, cell // columns], dim=-1).float()
         dims = self.mean_dims(index.device)[number // ROTATIONS]
         height = self._ground_m + dims[..., :1] / 2
         return Anchors(
-            centers=torch.cat([low + place * self.grid.cell_m, height], dim=-1),
+            centers=torch.cat([self.grid.to_places(cells), height], dim=-1),
             dims_hwl=dims,
             yaw=(number % ROTATIONS) * (math.pi / 2),
         )
@@ -75,12 +74,8 @@ class AnchorCodec(BevCodec):
     def overlaps(self, boxes: Boxes3D) -> Float[Tensor, "b k rotations y x"]:
         """IoU of each object with the anchors of its own class, both along the axes."""
         device = boxes.yaw.device
-        low = boxes.centers.new_tensor([self.grid.x_range_m[0], self.grid.y_range_m[0]])
-        rows, columns = self.grid.size
-        x, y = (
-            start + (torch.arange(count, device=device) + 0.5) * self.grid.cell_m
-            for start, count in zip(low, (columns, rows), strict=True)
-        )
+        places = self.grid.cell_centers(device).unflatten(0, self.grid.size)
+        x, y = places[0, :, 0], places[:, 0, 1]
         is_across = (torch.remainder(boxes.yaw + math.pi / 4, math.pi) >= math.pi / 2)[..., None]
         width_length = boxes.dims_hwl[..., [1, 2]]
         own = torch.where(is_across, width_length, width_length.flip(-1))

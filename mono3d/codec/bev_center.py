@@ -108,8 +108,7 @@ class BevCenterCodec(BevCodec):
         """
         columns = self.grid.size[1]
         cells = torch.stack([index % columns, index // columns], dim=-1) + said["offset"]
-        low = cells.new_tensor([self.grid.x_range_m[0], self.grid.y_range_m[0]])
-        places = low + (cells + 0.5) * self.grid.cell_m
+        places = self.grid.to_places(cells)
         dims = said["log_dims"].clamp(-MAX_LOG_DIMS, MAX_LOG_DIMS).exp()
         return Boxes3D(
             centers=torch.cat([places, said["height"] + self._ground_m], dim=-1),

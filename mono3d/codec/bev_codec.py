@@ -11,13 +11,20 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn import functional as F
 
 from mono3d.codec.bev_grid import BevGrid
 from mono3d.codec.depth import DepthBins
+from mono3d.codec.image_objects import target_objects
+from mono3d.codec.map_layout import RAY_DEPTHS, MapLayout, grid_layout, image_layout
 from mono3d.codec.point_codec import gather_points
 from mono3d.codec.points import level_size
 from mono3d.geometry.camera import MIN_DEPTH_M, is_in_image, project
 from mono3d.structures import Batch, Boxes3D, Inputs, Positives, to_device
+
+LIFTED, BEV = "bev_lifted", "bev"
+"""Names of the feature maps on the grid: as it comes in, and as the heads read it."""
+GRID_MAPS = (LIFTED, BEV)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +205,39 @@ class BevCodec(ABC):
         size = level_size(image_size, self.image_depth.stride)
         maps_m: Tensor = responses["depth_m"].float().unflatten(1, size)
         return maps_m
+
+    def layout(
+        self,
+        name: str,
+        stride: int,
+        batch: Batch,
+        responses: Mapping[str, Tensor],
+        *,
+        by_rays: bool,
+    ) -> MapLayout:
+        """Of a map on the grid, or of its images; see `DetectorCodec`."""
+        if name in GRID_MAPS:
+            boxes = batch.boxes_bev
+            seen = is_seen(batch.boxes_cam, boxes)
+            return grid_layout(self.grid, _with_valid(boxes, seen & self.is_learnt_bev(boxes)))
+        image_size = (batch.images.shape[-2], batch.images.shape[-1])
+        depth_m = None
+        if not by_rays:
+            maps = self.depth_maps_m(responses, batch)
+            assert maps is not None  # who has maps of images says their depth
+            size = level_size(image_size, stride)
+            depth_m = F.interpolate(maps.detach()[:, None], size=size, mode="bilinear").flatten(1)
+        return image_layout(
+            target_objects(batch, self.is_learnt),
+            image_size=image_size,
+            stride=stride,
+            depth_m=depth_m,
+            projection=batch.projection.flatten(0, 1),
+        )
+
+    def places_per_cell(self, name: str, *, by_rays: bool) -> int:
+        """On the grid a cell is where it is."""
+        return RAY_DEPTHS if by_rays and name not in GRID_MAPS else 1
 
     def mean_with_mirrored(
         self,

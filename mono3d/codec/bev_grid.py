@@ -57,10 +57,10 @@ class BevGrid:
     def cell_centers(self, device: torch.device | None = None) -> Float[Tensor, "cells 2"]:
         """Middle (x, y) of each cell in metres, row after row."""
         rows, columns = self.size
-        x = self.x_range_m[0] + (torch.arange(columns, device=device) + 0.5) * self.cell_m
-        y = self.y_range_m[0] + (torch.arange(rows, device=device) + 0.5) * self.cell_m
-        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
-        return torch.stack([grid_x, grid_y], dim=-1).flatten(0, 1)
+        row, column = torch.meshgrid(
+            torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
+        )
+        return self.to_places(torch.stack([column, row], dim=-1).flatten(0, 1).float())
 
     def voxel_centers(self, device: torch.device | None = None) -> Float[Tensor, "z y x 3"]:
         """Middle (x, y, z) of each cell of each layer in metres, lowest layer first."""
@@ -72,8 +72,15 @@ class BevGrid:
 
     def to_cells(self, points: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n 2"]:
         """Column and row of places (x, y); whole numbers are middles of cells."""
-        low = points.new_tensor([self.x_range_m[0], self.y_range_m[0]])
-        return (points - low) / self.cell_m - 0.5
+        x, y = points.unbind(-1)  # numbers one by one: a tensor of them would have to be copied
+        column = (x - self.x_range_m[0]) / self.cell_m - 0.5
+        return torch.stack([column, (y - self.y_range_m[0]) / self.cell_m - 0.5], dim=-1)
+
+    def to_places(self, cells: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n 2"]:
+        """The place (x, y) in metres of a column and row; the inverse of `to_cells`."""
+        column, row = cells.unbind(-1)
+        x = self.x_range_m[0] + (column + 0.5) * self.cell_m
+        return torch.stack([x, self.y_range_m[0] + (row + 0.5) * self.cell_m], dim=-1)
 
     def nearest_cells(
         self, points: Float[Tensor, "*n 2"]
@@ -83,7 +90,7 @@ class BevGrid:
         Of places outside it is the nearest cell.
         """
         rows, columns = self.size
-        cells = (self.to_cells(points) + 0.5).floor().long()
-        last = cells.new_tensor([columns - 1, rows - 1])
-        inside = ((cells >= 0) & (cells <= last)).all(-1)
-        return cells.clamp(min=torch.zeros_like(last), max=last), inside
+        column, row = (self.to_cells(points) + 0.5).floor().long().unbind(-1)
+        inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+        nearest = torch.stack([column.clamp(0, columns - 1), row.clamp(0, rows - 1)], dim=-1)
+        return nearest, inside

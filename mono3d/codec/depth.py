@@ -50,16 +50,19 @@ def uniform_bin_centers(num_bins: int, width_m: float) -> Float[Tensor, " bins"]
     return torch.arange(num_bins) * width_m
 
 
-def lid_bin_edges(num_bins: int, min_m: float, max_m: float) -> Float[Tensor, " edges"]:
+def lid_bin_edges(
+    num_bins: int, min_m: float, max_m: float, device: torch.device | None = None
+) -> Float[Tensor, " edges"]:
     """Edges of linearly increasing depth bins (LID): near bins narrow, far bins wide.
 
     Args:
         num_bins: Number of bins, at least 1.
         min_m: Near edge of the first bin, metres, > 0.
         max_m: Far edge of the last bin, metres, > min_m.
+        device: Where they are made; None is the CPU.
 
     Returns:
-        num_bins + 1 strictly increasing edges in metres, float32, on the CPU.
+        num_bins + 1 strictly increasing edges in metres, float32.
 
     Raises:
         ValueError: If num_bins < 1 or not 0 < min_m < max_m.
@@ -71,7 +74,7 @@ def lid_bin_edges(num_bins: int, min_m: float, max_m: float) -> Float[Tensor, " 
     if num_bins < 1 or not 0 < min_m < max_m:
         given = f"{num_bins=} {min_m=} {max_m=}"
         raise ValueError(f"need num_bins >= 1 and 0 < min_m < max_m, got {given}")
-    index = torch.arange(num_bins + 1, dtype=torch.float64)
+    index = torch.arange(num_bins + 1, dtype=torch.float64, device=device)
     return (min_m + (max_m - min_m) * index * (index + 1) / (num_bins * (num_bins + 1))).float()
 
 

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mono3d.codec.map_layout import MapLayout
 from mono3d.structures import Batch, Boxes3D, Inputs, Positives
 
 
@@ -70,6 +71,30 @@ class DetectorCodec(Protocol):
         self, responses: Mapping[str, Tensor], inputs: Inputs
     ) -> Float[Tensor, "n hf wf"] | None:
         """Depth that is said at each cell of `depth_stride`, metres, if it is."""
+        ...
+
+    def layout(
+        self,
+        name: str,
+        stride: int,
+        batch: Batch,
+        responses: Mapping[str, Tensor],
+        *,
+        by_rays: bool,
+    ) -> MapLayout:
+        """Where the cells of one of the detector's feature maps are, and the objects in them.
+
+        Args:
+            name: Of the map.
+            stride: That the detector declares.
+            batch: With labels.
+            responses: Of the detector, which say the depth of an image's cells.
+            by_rays: Place these at fixed depths instead.
+        """
+        ...
+
+    def places_per_cell(self, name: str, *, by_rays: bool) -> int:
+        """How many places a cell of a map has in its layout."""
         ...
 
     def mean_with_mirrored(

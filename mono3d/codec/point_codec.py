@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from mono3d.codec.depth import LogDepthCodec
 from mono3d.codec.heading import HeadingCode
+from mono3d.codec.image_objects import target_objects
+from mono3d.codec.map_layout import RAY_DEPTHS, MapLayout, image_layout
 from mono3d.codec.mirror import mean_with_mirrored
 from mono3d.codec.points import PointGrid, level_size, make_points
 from mono3d.geometry.angles import alpha_from_yaw, yaw_from_alpha
@@ -307,6 +309,31 @@ class PointCodec(ABC):
             align_corners=False,
         )
         return found.flatten(1)
+
+    def layout(
+        self,
+        name: str,
+        stride: int,
+        batch: Batch,
+        responses: Mapping[str, Tensor],
+        *,
+        by_rays: bool,
+    ) -> MapLayout:
+        """Of any map of its images; see `DetectorCodec`."""
+        image_size = (batch.images.shape[-2], batch.images.shape[-1])
+        depth_m = None if by_rays else self.depth_of_cells(responses, image_size, stride)
+        return image_layout(
+            target_objects(batch, self.is_learnt),
+            image_size=image_size,
+            stride=stride,
+            # It says where cells are; it is not a way to learn depth.
+            depth_m=None if depth_m is None else depth_m.detach().float(),
+            projection=batch.projection.flatten(0, 1),
+        )
+
+    def places_per_cell(self, name: str, *, by_rays: bool) -> int:
+        """One at the depth that is said, or several along the ray."""
+        return RAY_DEPTHS if by_rays else 1
 
     def mean_with_mirrored(
         self,

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mono3d.codec.bev_codec import BEV, LIFTED
 from mono3d.codec.bev_grid import BevGrid
 from mono3d.codec.depth import DepthBins
 from mono3d.codec.points import level_size
@@ -69,12 +70,14 @@ class BevDetector(nn.Module):
         self.register_buffer("voxels", grid.voxel_centers().flatten(0, 2), persistent=False)
         self.features: Mapping[str, tuple[int, int]] = {
             **trunk.features,
-            "bev_lifted": (lifted_channels, 1),
-            "bev": (bev_net.out_channels, 1),
+            LIFTED: (lifted_channels, 1),
+            BEV: (bev_net.out_channels, 1),
         }
         """Name → (channels, stride) of its feature maps: pixels in images, cells on the grid."""
         self.responses: Mapping[str, int] = dict(head.responses)
         """Name → channels of what is said at each place of the grid."""
+        self.told_features = (LIFTED,)
+        """Names of the maps that first know true depth, where it is read."""
 
     def forward(self, inputs: Inputs) -> Predictions:
         """Responses [b, places, channels] and maps [b, c, y, x] of frames.
@@ -95,7 +98,7 @@ class BevDetector(nn.Module):
                 "depth_logits": logits,
                 "depth_m": self.depth.expected_m(logits),
             },
-            features={**found.features, "bev_lifted": lifted, "bev": bev},
+            features={**found.features, LIFTED: lifted, BEV: bev},
         )
 
     def _distribution(self, logits: Float[Tensor, "n _ h w"], inputs: Inputs) -> Tensor:

@@ -64,8 +64,9 @@ def find_sights(
     depth_m = places[..., 2]
     pixels = uvw[..., :2] / uvw[..., 2:].clamp(min=MIN_DEPTH_M)
     cells = (pixels - stride // 2) / stride
-    last = cells.new_tensor([map_size[1] - 1.0, map_size[0] - 1.0])
-    inside = torch.minimum(cells, last - cells).amin(-1)
+    column, row = cells.unbind(-1)
+    to_rims = [column, map_size[1] - 1 - column, row, map_size[0] - 1 - row]
+    inside = torch.stack(to_rims).amin(0)
     # A little outside of the outermost middles there is still something to read.
     inside = torch.where((depth_m > MIN_DEPTH_M) & (inside > -1), inside, -torch.inf)
     found, camera = inside.topk(min(_VIEWS, inside.shape[1]), dim=1)
@@ -130,6 +131,8 @@ def _sample(maps: Tensor, places: Tensor) -> Tensor:
         maps: Float32.
         places: Column, row and depth of each place [b, ..., 2 or 3], in cells.
     """
-    last = places.new_tensor([side - 1 for side in reversed(maps.shape[2:])]).clamp(min=1)
+    last = [max(side - 1, 1) for side in reversed(maps.shape[2:])]
+    axes = zip(places.unbind(-1), last, strict=True)
+    where = torch.stack([2 * place / side - 1 for place, side in axes], dim=-1)
     with torch.autocast(maps.device.type, enabled=False):
-        return F.grid_sample(maps, 2 * places / last - 1, align_corners=True)
+        return F.grid_sample(maps, where, align_corners=True)

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from mono3d.codec.bev_codec import BevCodec, BevTargets, ImageDepth
+from mono3d.codec.image_objects import nearest_objects, target_objects
 from mono3d.objectives.gather import number_objects
-from mono3d.objectives.image_objects import nearest_objects, target_objects
 from mono3d.objectives.losses.depth_bins import depth_bin_focal
 from mono3d.objectives.mined import MinedObjective
 from mono3d.objectives.mining.protocol import Mining
@@ -106,7 +106,7 @@ class BevObjective(MinedObjective, ABC):
             gamma=self._depth_gamma,
         )
         image_size = (batch.images.shape[-2], batch.images.shape[-1])
-        objects = target_objects(batch, self.codec)
+        objects = target_objects(batch, self.codec.is_learnt)
         slot, is_object = nearest_objects(objects, image_size, image_depth.stride)
         local = DepthSamples(
             predicted_m=responses["depth_m"].detach().flatten(),

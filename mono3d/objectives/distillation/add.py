@@ -30,12 +30,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mono3d.codec.point_codec import PointCodec, gather_points
-from mono3d.codec.points import make_points
+from mono3d.codec.detector_codec import DetectorCodec
+from mono3d.codec.map_layout import MapLayout
+from mono3d.codec.point_codec import gather_points
 from mono3d.objectives.distillation.attention import CellAttention, ObjectAttention
 from mono3d.objectives.distillation.encoding import Encoding, PositionalEncoding
 from mono3d.objectives.distillation.protocol import FrozenTeacher, require_features
-from mono3d.objectives.image_objects import TargetObjects, cells_inside, target_objects
 from mono3d.objectives.losses.depth import SMOOTH_L1_BETA, smooth_l1
 from mono3d.objectives.protocol import StepContext
 from mono3d.structures import Batch, LossTerms, Predictions
@@ -67,25 +67,14 @@ class AddSettings:
         return self.feature > 0 or self.object > 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Scene:
-    """What all maps of a batch share."""
-
-    projection: Float[Tensor, "n 3 4"]
-    image_size: tuple[int, int]
-    responses: Mapping[str, Tensor]
-    """The student's."""
-    targets: TargetObjects
-
-
 class _MapAdapter(nn.Module):
     """Compares one feature map of the student with the teacher's; only training has it."""
 
     def __init__(
         self,
         settings: AddSettings,
-        codec: PointCodec,
         *,
+        places_per_cell: int,
         stride: int,
         channels: tuple[int, int],
         num_classes: int,
@@ -94,7 +83,7 @@ class _MapAdapter(nn.Module):
 
         Args:
             settings: Of the method.
-            codec: Of the student.
+            places_per_cell: That a layout of the map has.
             stride: Of the map.
             channels: Of the student's map and of the teacher's.
             num_classes: Of the run.
@@ -102,13 +91,11 @@ class _MapAdapter(nn.Module):
         super().__init__()
         own, wanted = channels
         self._settings = settings
-        self._codec = codec
-        self._stride = stride
         averaging = max(1, settings.attention_stride_px // stride)
         asks = settings.cross_attention and settings.object > 0
         self.encoding = self.cells = self.objects = self.cell_answer = self.object_answer = None
         if settings.encoding != "none" and (settings.self_attention or asks):
-            self.encoding = PositionalEncoding(settings.encoding, own)
+            self.encoding = PositionalEncoding(places_per_cell, own)
         if settings.self_attention:
             self.cells = CellAttention(own, settings.heads, averaging=averaging)
         if asks:
@@ -121,54 +108,36 @@ class _MapAdapter(nn.Module):
             self.object_answer = nn.Linear(own, wanted)
 
     def forward(
-        self, student: Float[Tensor, "n c h w"], teacher: Float[Tensor, "n d h w"], scene: _Scene
+        self,
+        student: Float[Tensor, "n c h w"],
+        teacher: Float[Tensor, "n d h w"],
+        layout: MapLayout,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Losses `feature` and `object`, summed over images, each in units of the teacher's map."""
-        size = (student.shape[-2], student.shape[-1])
+        """Losses `feature` and `object`, summed over maps, each in units of the teacher's."""
         tokens, wanted = (m.float().flatten(2).transpose(1, 2) for m in (student, teacher))
         unit = (wanted.square().mean((1, 2), keepdim=True) + _TINY).sqrt()
-        encoding = self._encoded(tokens, scene)
+        encoding = torch.zeros_like(tokens)
+        if self.encoding is not None:
+            encoding = self.encoding(layout.places)
         if self.cells is not None:
-            tokens = self.cells(tokens, encoding, size)
-        inside = cells_inside(scene.targets, scene.image_size, self._stride)
+            tokens = self.cells(tokens, encoding, layout.size)
         losses = {}
         if self.cell_answer is not None:
             error = (self.cell_answer(tokens) - wanted) / unit
-            losses["feature"] = self._over_cells(error.square().mean(-1), inside.any(1))
+            losses["feature"] = self._over_cells(error.square().mean(-1), layout.inside.any(1))
         if self.object_answer is not None:
-            said = self._objects(tokens, encoding, size, inside, scene)
-            error = (self.object_answer(said) - _mean_inside(wanted, inside)) / unit
-            losses["object"] = _masked_means(error.abs().mean(-1), scene.targets.valid).sum()
+            said = _mean_inside(tokens, layout.inside)
+            if self.objects is not None:
+                said = self.objects(tokens, encoding, layout)
+            error = (self.object_answer(said) - _mean_inside(wanted, layout.inside)) / unit
+            losses["object"] = _masked_means(error.abs().mean(-1), layout.valid).sum()
         return losses
-
-    def _encoded(self, tokens: Float[Tensor, "n cells c"], scene: _Scene) -> Tensor:
-        if self.encoding is None:
-            return torch.zeros_like(tokens)
-        depth = self._codec.depth_of_cells(scene.responses, scene.image_size, self._stride)
-        cells_px = make_points(scene.image_size, (self._stride,), tokens.device).centers_px
-        # The encoding says where cells are; it is not a way to learn depth.
-        encoding: Tensor = self.encoding(cells_px, depth.detach().float(), scene.projection)
-        return encoding
 
     def _over_cells(
         self, error: Float[Tensor, "n cells"], is_object: Bool[Tensor, "n cells"]
     ) -> Float[Tensor, ""]:
         inside, outside = _masked_means(error, is_object), _masked_means(error, ~is_object)
         return (inside + self._settings.background * outside).sum()
-
-    def _objects(
-        self,
-        tokens: Float[Tensor, "n cells c"],
-        encoding: Float[Tensor, "n cells c"],
-        size: tuple[int, int],
-        inside: Bool[Tensor, "n k cells"],
-        scene: _Scene,
-    ) -> Float[Tensor, "n k c"]:
-        if self.objects is None:
-            return _mean_inside(tokens, inside)
-        extent_px = (size[0] * self._stride, size[1] * self._stride)
-        found: Tensor = self.objects(tokens, encoding, size, scene.targets, extent_px)
-        return found
 
 
 def _masked_means(
@@ -187,14 +156,14 @@ def _mean_inside(
 
 
 class AddDistiller:
-    """ADD as a `Distiller`, for any detector that answers at points of feature maps."""
+    """ADD as a `Distiller`, for any detector whose codec knows the layout of its maps."""
 
     def __init__(
         self,
         settings: AddSettings,
         *,
         teacher: FrozenTeacher,
-        codec: PointCodec,
+        codec: DetectorCodec,
         student_features: Features,
         teacher_features: Features,
         num_classes: int,
@@ -218,11 +187,13 @@ class AddDistiller:
         names = list(settings.features)
         require_features(student_features, names, whose="the network")
         require_features(teacher_features, names, whose="its teacher")
+        self._by_rays = settings.encoding == "ray"
+        self._strides = {name: student_features[name][1] for name in names}
         self._maps = {
             name: _MapAdapter(
                 settings,
-                codec,
-                stride=student_features[name][1],
+                places_per_cell=codec.places_per_cell(name, by_rays=self._by_rays),
+                stride=self._strides[name],
                 channels=(student_features[name][0], teacher_features[name][0]),
                 num_classes=num_classes,
             )
@@ -251,17 +222,19 @@ class AddDistiller:
     def _feature_losses(
         self, batch: Batch, student: Predictions, teacher: Predictions, context: StepContext
     ) -> dict[str, Tensor]:
-        """Means over maps and the images of the step, of which the batch has a part."""
-        scene = _Scene(
-            projection=batch.projection.flatten(0, 1),
-            image_size=(batch.images.shape[-2], batch.images.shape[-1]),
-            responses=student.responses,
-            targets=target_objects(batch, self._codec),
-        )
-        found = [
-            adapter(student.features[name], teacher.features[name], scene)
-            for name, adapter in self._maps.items()
-        ]
+        """Means over maps and the images of the step (on a grid: frames), of which this is a part.
+
+        A map of several cameras counts as often as their images do.
+        """
+        images = batch.images.shape[0] * batch.images.shape[1]
+        found = []
+        for name, adapter in self._maps.items():
+            own, wanted = student.features[name], teacher.features[name]
+            layout = self._codec.layout(
+                name, self._strides[name], batch, student.responses, by_rays=self._by_rays
+            )
+            losses = adapter(own, wanted, layout)
+            found.append({key: value * (images / len(own)) for key, value in losses.items()})
         share = context.world_size / context.num_images
         factors = {"feature": self._settings.feature, "object": self._settings.object}
         return {
@@ -277,8 +250,8 @@ class AddDistiller:
         probability, target = said.sigmoid(), wanted.sigmoid()
         entropy = F.binary_cross_entropy_with_logits(said, target, reduction="none")
         total = (entropy * (probability - target).square()).sum()
-        index = batch.positives.index.flatten(0, 1)
-        valid = batch.positives.valid.flatten(0, 1)
+        index = batch.positives.index.flatten(0, -2)
+        valid = batch.positives.valid.flatten(0, -2)
         for name in self._settings.responses:
             own, true = (
                 gather_points(answer.responses[name].float(), index)

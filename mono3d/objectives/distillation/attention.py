@@ -6,16 +6,11 @@ reconstruction: PyTorch's multi-head attention, keys averaged to a coarser strid
 stays affordable (PVT, arXiv:2102.12122, does so), queries made from labels.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mono3d.objectives.image_objects import TargetObjects
-
-_BOX_NUMBERS = 5
-"""Middle, width and height of the 2D box, and depth."""
-_DEPTH_SCALE_M = 60.0
+from mono3d.codec.map_layout import BOX_NUMBERS, MapLayout
 
 
 def averaged(tokens: Float[Tensor, "n cells c"], size: tuple[int, int], by: int) -> Tensor:
@@ -28,7 +23,7 @@ def averaged(tokens: Float[Tensor, "n cells c"], size: tuple[int, int], by: int)
 
 
 class CellAttention(nn.Module):
-    """3D-aware self-attention: each cell sees all of its image, averaged to a coarser stride."""
+    """3D-aware self-attention: each cell sees all of its map, averaged to a coarser stride."""
 
     def __init__(self, channels: int, heads: int, *, averaging: int) -> None:
         """Build the layers.
@@ -64,14 +59,14 @@ class CellAttention(nn.Module):
 
 
 class ObjectAttention(nn.Module):
-    """Target-aware cross-attention: each labelled object asks the cells of its image."""
+    """Target-aware cross-attention: each labelled object asks the cells of its map."""
 
     def __init__(self, channels: int, heads: int, *, num_classes: int, averaging: int) -> None:
         """As `CellAttention`; `num_classes` is the run's number of classes."""
         super().__init__()
         self._averaging = averaging
         self.class_embedding = nn.Embedding(num_classes, channels)
-        self.box_embedding = nn.Linear(_BOX_NUMBERS, channels)
+        self.box_embedding = nn.Linear(BOX_NUMBERS, channels)
         self.attention = nn.MultiheadAttention(channels, heads, batch_first=True)
         self.norm = nn.LayerNorm(channels)
 
@@ -79,61 +74,29 @@ class ObjectAttention(nn.Module):
         self,
         tokens: Float[Tensor, "n cells c"],
         encoding: Float[Tensor, "n cells c"],
-        size: tuple[int, int],
-        targets: TargetObjects,
-        extent_px: tuple[int, int],
+        layout: MapLayout,
     ) -> Float[Tensor, "n k c"]:
         """What each object learns of the cells; of slots that are not valid, something finite.
 
         Args:
             tokens: Of the map.
             encoding: Of its cells.
-            size: Height and width of the map, cells.
-            targets: The objects.
-            extent_px: Height and width of the map, pixels.
+            layout: Of the map and the objects.
         """
-        at_center = _at_centers(tokens, size, targets.center_px, extent_px)
         queries = (
-            at_center
-            + self.class_embedding(targets.labels)
-            + self.box_embedding(_box_numbers(targets, extent_px))
+            _at_centers(tokens, layout)
+            + self.class_embedding(layout.labels)
+            + self.box_embedding(layout.box)
         )
-        located = averaged(tokens + encoding, size, self._averaging)
+        located = averaged(tokens + encoding, layout.size, self._averaging)
         seen, _ = self.attention(queries, located, located, need_weights=False)
         answer: Tensor = self.norm(queries + seen)
         return answer
 
 
-def _box_numbers(
-    targets: TargetObjects, extent_px: tuple[int, int]
-) -> Float[Tensor, "n k numbers"]:
-    """Of the order of one."""
-    height, width = extent_px
-    left, top, right, bottom = targets.box_px.unbind(-1)
-    return torch.stack(
-        [
-            (left + right) / (2 * width),
-            (top + bottom) / (2 * height),
-            (right - left) / width,
-            (bottom - top) / height,
-            targets.depth_m / _DEPTH_SCALE_M,
-        ],
-        dim=-1,
-    )
-
-
-def _at_centers(
-    tokens: Float[Tensor, "n cells c"],
-    size: tuple[int, int],
-    center_px: Float[Tensor, "n k 2"],
-    extent_px: tuple[int, int],
-) -> Float[Tensor, "n k c"]:
-    """Features at the projected centres, between cells; at the border for those outside."""
-    height, width = extent_px
-    # Pixel i of n has its middle at (2 i + 1) / n - 1, where the map's edges are at -1 and 1.
-    u, v = center_px.unbind(-1)
-    where = torch.stack([(2 * u + 1) / width - 1, (2 * v + 1) / height - 1], dim=-1)
-    maps = tokens.transpose(1, 2).unflatten(2, size)
-    where = where.clamp(-1, 1)[:, None].to(maps.dtype)
+def _at_centers(tokens: Float[Tensor, "n cells c"], layout: MapLayout) -> Float[Tensor, "n k c"]:
+    """Features at the objects' centres, between cells; at the border for those outside."""
+    maps = tokens.transpose(1, 2).unflatten(2, layout.size)
+    where = layout.where.clamp(-1, 1)[:, None].to(maps.dtype)
     found = F.grid_sample(maps, where, padding_mode="border", align_corners=False)
     return found[:, :, 0].transpose(1, 2)

@@ -4,10 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
+from mono3d.codec.bev_grid import BevGrid
+from mono3d.codec.image_objects import TargetObjects, cells_inside, target_objects
+from mono3d.codec.map_layout import BOX_NUMBERS, RAY_DEPTHS, MapLayout, grid_layout, image_layout
 from mono3d.objectives.distillation.attention import CellAttention, ObjectAttention, averaged
 from mono3d.objectives.distillation.encoding import PositionalEncoding
-from mono3d.objectives.image_objects import TargetObjects, cells_inside, target_objects
+from mono3d.structures import map_tensors
+from tests.support.boxes import make_boxes
 from tests.support.frames import make_batch, make_codec, surround_frame
 
 PROJECTION = torch.tensor([[[100.0, 0, 48, 0], [0, 100, 32, 0], [0, 0, 1, 0]]])
@@ -56,33 +61,67 @@ def test_a_slot_without_an_object_has_no_cell() -> None:
 def test_objects_are_those_that_the_detector_learns() -> None:
     codec = make_codec()
     batch = make_batch([surround_frame(0)], codec)
-    found = target_objects(batch, codec)
+    found = target_objects(batch, codec.is_learnt)
     slots = set(batch.positives.slot[0, 0][batch.positives.valid[0, 0]].tolist())
     assert slots <= set(found.valid[0].nonzero()[:, 0].tolist())
     unseen = replace(batch.boxes_cam, num_points=torch.zeros_like(batch.boxes_cam.num_points))
-    assert not target_objects(replace(batch, boxes_cam=unseen), codec).valid.any()
+    assert not target_objects(replace(batch, boxes_cam=unseen), codec.is_learnt).valid.any()
 
 
-def test_points_are_encoded_by_their_place_alone() -> None:
-    """Of two cells of two cameras that see the same point in space, the encoding is the same."""
-    encoding = PositionalEncoding("point", 8)
-    depth = torch.full((1, 1), 20.0)
-    one = encoding(torch.tensor([[68.0, 42.0]]), depth, PROJECTION)
+def layout_of(
+    asked: TargetObjects, projection: Tensor = PROJECTION, depth_m: float | None = 20.0
+) -> MapLayout:
+    """Of an image of 48 x 32 pixels at stride 8."""
+    depth = None if depth_m is None else torch.full((1, 24), depth_m)
+    return image_layout(asked, image_size=(32, 48), stride=8, depth_m=depth, projection=projection)
+
+
+def test_a_cell_is_where_its_pixel_and_depth_say() -> None:
+    """Cell (1, 2) has pixel (20, 12): 5.6 m to the left and 4 m up at 20 m of depth."""
+    layout = layout_of(objects((10.0, 3.0, 21.0, 13.0)))
+    wanted = torch.tensor([(-5.6 + 50) / 100, (-4 + 5) / 10, 20 / 70])
+    torch.testing.assert_close(layout.places[0, 6 + 2, 0], wanted)
     zoomed = PROJECTION.clone()
     zoomed[:, 0, 0] *= 2
     zoomed[:, 1, 1] *= 2
-    other = encoding(torch.tensor([[88.0, 52.0]]), depth, zoomed)
-    torch.testing.assert_close(one, other)
-    farther = encoding(torch.tensor([[68.0, 42.0]]), depth + 10, PROJECTION)
-    assert not torch.allclose(one, farther)
+    halved = layout_of(objects((10.0, 3.0, 21.0, 13.0)), zoomed)
+    torch.testing.assert_close(halved.places[0, 8, 0, 0], torch.tensor((-2.8 + 50) / 100))
 
 
 def test_rays_do_not_look_at_depth() -> None:
-    encoding = PositionalEncoding("ray", 8)
-    pixels = torch.tensor([[10.0, 20.0], [70.0, 40.0]])
-    near, far = (encoding(pixels, torch.full((1, 2), d), PROJECTION) for d in (5.0, 50.0))
-    assert torch.equal(near, far)
-    assert not torch.allclose(near[0, 0], near[0, 1])
+    layout = layout_of(objects((10.0, 3.0, 21.0, 13.0)), depth_m=None)
+    assert layout.places.shape == (1, 24, RAY_DEPTHS, 3)
+    depths = layout.places[0, :, :, 2]
+    torch.testing.assert_close(depths, depths[:1].expand_as(depths))
+    assert bool((depths.diff(dim=1) > 0).all())
+
+
+def test_encodings_follow_places_alone() -> None:
+    encoding = PositionalEncoding(1, 8)
+    near, far = (layout_of(objects((1.0, 1.0, 9.0, 9.0)), depth_m=d).places for d in (10.0, 30.0))
+    assert torch.equal(encoding(near), encoding(near.clone()))
+    assert not torch.allclose(encoding(near), encoding(far))
+
+
+def test_objects_on_a_grid_have_the_cells_that_they_stand_on() -> None:
+    """A car of 4.2 x 1.8 m across cells of 2 m, turned by a quarter."""
+    grid = BevGrid(
+        x_range_m=(0.0, 12.0), y_range_m=(-6.0, 6.0), z_range_m=(-1.0, 3.0), cell_m=2.0
+    )  # fmt: skip
+    boxes = make_boxes([(5.0, 1.0, 0.8), (-30.0, 0.0, 0.8)])
+    boxes = replace(
+        boxes,
+        dims_hwl=torch.tensor([1.6, 1.8, 4.2]).expand(2, 3),
+        yaw=torch.tensor([torch.pi / 2, 0.0]),
+        valid=torch.tensor([True, False]),
+    )
+    layout = grid_layout(grid, map_tensors(boxes, lambda values: values[None]))
+    assert layout.size == (6, 6)
+    assert layout.inside[0, 0].view(6, 6).nonzero().tolist() == [[2, 2], [3, 2], [4, 2]]
+    assert not layout.inside[0, 1].any()
+    torch.testing.assert_close(layout.where[0, 0], torch.tensor([2 * 5 / 12 - 1, 2 * 7 / 12 - 1]))
+    torch.testing.assert_close(layout.places[0, 0, 0], torch.tensor([1 / 12, 1 / 12, 0.0]))
+    assert layout.box.shape == (1, 2, BOX_NUMBERS)
 
 
 def test_averaging_counts_cells_at_the_border_alike() -> None:
@@ -107,13 +146,12 @@ def test_an_object_asks_from_its_centre() -> None:
     attention = ObjectAttention(8, 2, num_classes=3, averaging=1)
     tokens = torch.randn(1, 24, 8)
     asked = objects((8.0, 8.0, 16.0, 16.0), (32.0, 16.0, 40.0, 24.0))
-    found = attention(tokens, torch.zeros_like(tokens), (4, 6), asked, (32, 48))
-    alone = attention(
-        tokens, torch.zeros_like(tokens), (4, 6), objects((8.0, 8.0, 16.0, 16.0)), (32, 48)
-    )
+    found = attention(tokens, torch.zeros_like(tokens), layout_of(asked))
+    first = objects((8.0, 8.0, 16.0, 16.0))
+    alone = attention(tokens, torch.zeros_like(tokens), layout_of(first))
     torch.testing.assert_close(found[:, :1], alone)
     other = replace(asked, labels=torch.tensor([[0, 2]]))
-    changed = attention(tokens, torch.zeros_like(tokens), (4, 6), other, (32, 48))
+    changed = attention(tokens, torch.zeros_like(tokens), layout_of(other))
     torch.testing.assert_close(changed[:, 0], found[:, 0])
     assert not torch.allclose(changed[:, 1], found[:, 1])
 

@@ -1,16 +1,16 @@
 """The labelled objects of images, and the cells of feature maps that show them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from mono3d.codec.detector_codec import DetectorCodec
 from mono3d.codec.points import level_size
 from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.camera import project
-from mono3d.structures import Batch
+from mono3d.structures import Batch, Boxes3D
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +26,19 @@ class TargetObjects:
     valid: Bool[Tensor, "n k"]
 
 
-def target_objects(batch: Batch, codec: DetectorCodec) -> TargetObjects:
-    """The objects of a batch that its detector learns and that are in the image."""
+def target_objects(batch: Batch, is_learnt: Callable[[Boxes3D], Tensor]) -> TargetObjects:
+    """The objects of a batch that are in an image, and that its detector learns.
+
+    Args:
+        batch: With labels.
+        is_learnt: Which objects of a camera's frame are.
+    """
     boxes = batch.boxes_cam
     image_size = (batch.images.shape[-2], batch.images.shape[-1])
     projection = batch.projection[:, :, None]
     corners = corners_cam(boxes.centers, boxes.dims_hwl, boxes.yaw)
     box_px, in_image = hull_2d(corners, projection, image_size)
-    valid = codec.is_learnt(boxes) & in_image
+    valid = is_learnt(boxes) & in_image
     return TargetObjects(
         box_px=torch.where(valid[..., None], box_px, 0.0).flatten(0, 1),
         center_px=project(boxes.centers, projection).flatten(0, 1),
