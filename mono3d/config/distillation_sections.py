@@ -27,7 +27,8 @@ class AddConfig(Section):
     response: float = Field(1.0, ge=0, allow_inf_nan=False)
     """Of the loss between class probabilities, and between regressions where objects are."""
     features: tuple[str, ...] = ()
-    """Feature maps that are distilled, by name; () is every level of the neck."""
+    """Feature maps that are distilled, by name; () is those that the teacher's depth comes into:
+    every level of the neck, or the map on the grid."""
     responses: tuple[str, ...] = ("log_depth", "offset", "log_dims")
     """Answers that are compared by smooth L1 where objects are learnt, by name."""
     background: float = Field(0.25, ge=0, allow_inf_nan=False)
@@ -40,9 +41,10 @@ class AddConfig(Section):
     cross_attention: bool = True
     """Objects ask all cells; false takes the mean of the cells inside each object's 2D box."""
     heads: int = Field(4, ge=1)
-    """Of both attentions; divides model.channels."""
+    """Of both attentions; divides model.channels, or model.lifted_channels on a grid."""
     attention_stride_px: int = Field(16, ge=1)
-    """Finer maps are averaged to this stride before others look at them."""
+    """Finer maps are averaged to this stride before others look at them; of a grid it counts
+    cells."""
 
     @model_validator(mode="after")
     def _teaches(self) -> "AddConfig":

@@ -265,11 +265,14 @@ class RunConfig(Section):
             self._check_bev(self.model)
         else:
             self._check_points(self.model)
-        if self.distillation.kind == "add" and self.model.channels % self.distillation.heads:
-            raise ValueError(
-                f"distillation.heads={self.distillation.heads}: must divide "
-                f"model.channels={self.model.channels}"
-            )
+        if self.distillation.kind == "add":
+            on_grid = isinstance(self.model, BevModel)
+            key = "lifted_channels" if on_grid else "channels"
+            if getattr(self.model, key) % self.distillation.heads:
+                raise ValueError(
+                    f"distillation.heads={self.distillation.heads}: must divide "
+                    f"model.{key}={getattr(self.model, key)}"
+                )
         if self.data.kind == "merged" and self.model.ground and self.model.ground.height_m != 0:
             raise ValueError(
                 f"model.ground.height_m={self.model.ground.height_m}: is 0 in merged data; each "
@@ -316,7 +319,6 @@ class RunConfig(Section):
         only_in_images = {
             "mining.kind": (self.mining.kind, self.mining.kind == "lss"),
             "iou_loss.kind": (self.iou_loss.kind, self.iou_loss.kind != "none"),
-            "distillation.kind": (self.distillation.kind, self.distillation.kind == "add"),
             "evaluation.flip": ("true", self.evaluation.flip),
         }
         for key, (value, is_wanted) in only_in_images.items():

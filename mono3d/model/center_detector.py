@@ -92,6 +92,8 @@ class CenterDetector(nn.Module):
         """Name → (channels, stride) of the feature maps that `Predictions.features` holds."""
         self.responses = {**self.class_branches.out_channels, **self.box_branches.out_channels}
         """Name → channels of what `Predictions.responses` says of each point in any mode."""
+        self.told_features = trunk.told_features
+        """Names of the maps that first know true depth, where it is read."""
 
     def forward(self, inputs: Inputs) -> Predictions:
         """Responses [n, cells, channels] (n = frames x cameras) and feature maps [n, c, h, w].

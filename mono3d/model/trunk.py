@@ -66,6 +66,8 @@ class Trunk(nn.Module):
             **{f"neck_{s}": (channels, s) for s in strides},
         }
         """Name → (channels, stride) of the maps that it opens."""
+        self.told_features = tuple(f"neck_{s}" for s in strides)
+        """Those that first know true depth, where `depth_input` tells it."""
 
     def forward(self, inputs: Inputs) -> TrunkOutputs:
         """Levels and feature maps of all images."""

@@ -8,7 +8,6 @@ from typing import Any, assert_never
 import torch
 
 from mono3d.codec.detector_codec import DetectorCodec
-from mono3d.codec.point_codec import PointCodec
 from mono3d.config.data_sections import MergedData
 from mono3d.config.distillation_sections import AddConfig, NoDistillation
 from mono3d.config.load import flatten_tree, parse
@@ -23,8 +22,7 @@ from mono3d.training.checkpoint_files import digest
 from mono3d.training.model_assembly import Detector, load_network
 from mono3d.training.run_record import read_result, resolve_checkpoint
 
-_NECK = "neck_"
-_SHARED_KEYS = ("kind", "strides_px", "stride_px", "depth_code")
+_SHARED_KEYS = ("kind", "strides_px", "stride_px", "depth_code", "depth_bins", "grid", "head")
 """Of `model`: what two detectors must have in common whose answers are compared point by point."""
 
 
@@ -156,7 +154,6 @@ def build_distiller(
             with _naming_teacher(distillation.teacher):
                 _, network = load_network(distillation.teacher, device="cpu")
             teacher = FrozenTeacher(network, autocast_dtype=autocast_dtype)
-            assert isinstance(codec, PointCodec)  # the config says so
             return _add(config, distillation, student, codec, teacher, network.features)
         case _:
             assert_never(distillation)
@@ -166,7 +163,7 @@ def _add(
     config: RunConfig,
     distillation: AddConfig,
     student: Detector,
-    codec: PointCodec,
+    codec: DetectorCodec,
     teacher: FrozenTeacher,
     teacher_features: Features,
 ) -> AddDistiller:
@@ -176,7 +173,7 @@ def _add(
         raise ConfigError(
             f"distillation.responses: {unknown[0]!r} is none of this detector's: {known}"
         )
-    features = distillation.features or tuple(n for n in student.features if n.startswith(_NECK))
+    features = distillation.features or student.told_features
     settings = distillation.model_dump(exclude={"kind", "teacher", "features"})
     try:
         return AddDistiller(

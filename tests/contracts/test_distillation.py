@@ -31,9 +31,15 @@ def shuffled(batch: Batch) -> Batch:
     """The same objects in other slots, and the positives that point to them."""
     slots = batch.boxes_cam.valid.shape[-1]
     order = torch.randperm(slots, generator=torch.Generator().manual_seed(0))
-    boxes = {f.name: getattr(batch.boxes_cam, f.name)[:, :, order] for f in fields(Boxes3D)}
+    in_cameras = {f.name: getattr(batch.boxes_cam, f.name)[:, :, order] for f in fields(Boxes3D)}
+    on_ground = {f.name: getattr(batch.boxes_bev, f.name)[:, order] for f in fields(Boxes3D)}
     positives = replace(batch.positives, slot=order.argsort()[batch.positives.slot])
-    return replace(batch, boxes_cam=Boxes3D(**boxes), positives=positives)
+    return replace(
+        batch,
+        boxes_cam=Boxes3D(**in_cameras),
+        boxes_bev=Boxes3D(**on_ground),
+        positives=positives,
+    )
 
 
 def test_is_a_distiller(pair: Pair) -> None:

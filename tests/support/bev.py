@@ -1,5 +1,6 @@
 """Detectors in bird's-eye view small enough for a test, for frames of `tests.support.frames`."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -94,7 +95,7 @@ def make_bev_objective(
 
 
 def make_bev_batch(
-    frames: list[Frame],
+    frames: Sequence[Frame],
     codec: AnchorCodec | BevCenterCodec,
     *,
     depth_input: DepthSource | None = None,

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mono3d.codec.anchors import AnchorCodec
+from mono3d.codec.bev_center import BevCenterCodec
 from mono3d.codec.point_codec import PointCodec
+from mono3d.model.bev_detector import BevDetector
 from mono3d.model.center_detector import CenterDetector
 from mono3d.model.dense_detector import DenseDetector
 from mono3d.objectives.distillation.add import AddDistiller, AddSettings
 from mono3d.objectives.distillation.protocol import Distiller, FrozenTeacher
 from mono3d.structures import Batch, Frame
+from tests.support.bev import Head, make_bev_batch, make_bev_codec, make_bev_detector
 from tests.support.detectors import make_center_detector, make_detector
 from tests.support.frames import (
     NUM_CLASSES,
@@ -21,7 +25,8 @@ from tests.support.frames import (
     surround_frame,
 )
 
-Detector = DenseDetector | CenterDetector
+Detector = DenseDetector | CenterDetector | BevDetector
+Codec = PointCodec | AnchorCodec | BevCenterCodec
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Pair:
 
     student: Detector
     teacher: Detector
-    codec: PointCodec
+    codec: Codec
     distiller: Distiller
 
     def moment(self, seed: int, *, is_labelled: bool = True) -> Batch:
@@ -46,7 +51,9 @@ class Pair:
         return self._prepared([surround_frame(seed + i, is_labelled=is_labelled) for i in range(2)])
 
     def _prepared(self, frames: Sequence[Frame]) -> Batch:
-        return make_batch(frames, self.codec, depth_input="lidar")
+        if isinstance(self.codec, PointCodec):
+            return make_batch(frames, self.codec, depth_input="lidar")
+        return make_bev_batch(frames, self.codec, depth_input="lidar")
 
 
 def add_settings(**changes: object) -> AddSettings:
@@ -70,13 +77,18 @@ def add_on_center(**changes: object) -> Pair:
     return _add(student, teacher, make_center_codec(), changes)
 
 
-def _add(
-    student: Detector, teacher: Detector, codec: PointCodec, changes: Mapping[str, object]
-) -> Pair:
-    neck = [name for name in student.features if name.startswith("neck_")]
+def add_on_grid(head: Head, **changes: object) -> Pair:
+    """ADD on the detector in bird's-eye view."""
+    student, teacher = make_bev_detector(head), make_bev_detector(head, seed=1, reads_depth=True)
+    regressions = ("box_residuals",) if head == "anchors" else ("offset", "height", "log_dims")
+    settings = {"responses": regressions, "attention_stride_px": 4, **changes}
+    return _add(student, teacher, make_bev_codec(head), settings)
+
+
+def _add(student: Detector, teacher: Detector, codec: Codec, changes: Mapping[str, object]) -> Pair:
     torch.manual_seed(2)
     distiller = AddDistiller(
-        add_settings(**({"features": neck} | dict(changes))),
+        add_settings(**({"features": student.told_features} | dict(changes))),
         teacher=FrozenTeacher(teacher),
         codec=codec,
         student_features=student.features,
@@ -89,6 +101,9 @@ def _add(
 PAIRS: Mapping[str, Callable[[], Pair]] = {
     "add, dense": add_on_dense,
     "add, center": add_on_center,
+    "add, anchors on a grid": lambda: add_on_grid("anchors"),
+    "add, centres on a grid": lambda: add_on_grid("centers"),
+    "add, images of a grid": lambda: add_on_grid("centers", features=("neck_8",), encoding="ray"),
     "add by rays": lambda: add_on_dense(encoding="ray"),
     "add without encoding": lambda: add_on_dense(encoding="none"),
     "add without self-attention": lambda: add_on_dense(self_attention=False),
