@@ -10,10 +10,15 @@ from mono3d.training.local import train_locally
 from tests.support.kitti_folder import write_kitti
 
 FAMILIES = {
-    "dense": ("model.has_depth_map=true",),
+    "dense": ("model.has_depth_map=true", "evaluation.flip=true"),
     "center": (
         "model={kind: center, backbone: {kind: resnet, depth: 18}}", "model.has_depth_map=true",
         "model.has_uncertainty=true", "loss.depth_loss=laplace", "model.has_keypoints=true",
+        "evaluation.flip=true",
+    ),
+    "bev": (
+        "model={kind: bev, backbone: {kind: resnet, depth: 18}}", "model.lifted_channels=8",
+        "model.bev_channels=[8]", "model.bev_layers=1", "model.grid.cell_m=0.64",
     ),
 }  # fmt: skip
 
@@ -28,7 +33,7 @@ def test_a_kitti_folder_trains_and_is_evaluated(
     shrunk = (
         "train.epochs=2", "evaluation.every_epochs=2", "input.image_height_px=64",
         "input.image_width_px=192", *FAMILIES[family], "model.backbone.width=16",
-        "model.channels=8", "train.batch_size=1", "evaluation.flip=true",
+        "model.channels=8", "train.batch_size=1",
     )  # fmt: skip
     config = load_recipe("kitti_overfit", [f"data.root={root}", *shrunk])
     result = train_locally(config, name="small")

@@ -7,12 +7,41 @@ from torch.export import Dim, export
 
 from mono3d.training.export import ExportedDetector
 from mono3d.training.model_assembly import build_codec, build_model
-from tests.support.frames import IMAGE_SIZE
+from tests.support.frames import IMAGE_SIZE, surround_frame
 from tests.support.training import tiny_config
 
 CENTER = {
     "kind": "center", "backbone": {"width": 16}, "channels": 8, "has_keypoints": True,
 }  # fmt: skip
+ON_GRID = {
+    "kind": "bev", "backbone": {"width": 16}, "channels": 8, "lifted_channels": 8,
+    "bev_channels": [8, 8], "bev_layers": 1, "depth_bins": {"count": 8},
+    "grid": {"cell_m": 0.64, "num_heights": 2},
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["anchors", "centers"])
+def test_an_export_of_a_grid_takes_any_number_of_moments(
+    head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    config = tiny_config(model={**ON_GRID, "head": {"kind": head}}, evaluation__top_k=5)
+    detector = ExportedDetector(build_model(config).eval(), build_codec(config), config.evaluation)
+    moments = [surround_frame(seed, cameras=2) for seed in range(3)]
+    inputs = (
+        torch.stack([moment.images for moment in moments]),
+        torch.stack([moment.projection for moment in moments]),
+        torch.stack([moment.bev_from_cam for moment in moments]),
+    )
+    batch = Dim("batch")
+    program = export(detector, tuple(t[:2] for t in inputs), dynamic_shapes=({0: batch},) * 3)
+    for count in (1, 3):
+        said = program.module()(*(t[:count] for t in inputs))
+        wanted = detector(*(t[:count] for t in inputs))
+        assert wanted["boxes"].shape == (count, 5, 7)
+        for name, value in wanted.items():
+            torch.testing.assert_close(said[name], value, msg=name, equal_nan=True)
 
 
 @pytest.mark.slow
