@@ -72,6 +72,11 @@ class ImageModel(Section):
     """Read true depth beside the image: of LiDAR points, or of labels, painted into their 2D boxes.
     For teachers: evaluation needs it too, and prediction is refused."""
 
+    @property
+    def reads_images_alone(self) -> bool:
+        """Whether images and cameras make it answer."""
+        return self.depth_input == "none"
+
 
 class PointModel(ImageModel):
     """What detectors have in common that answer at points of an image."""
@@ -150,6 +155,10 @@ class AnchorHeadConfig(Section):
     negative_iou: float = Field(0.45, gt=0, le=1)
     """Anchors that overlap none as much learn that nothing is there."""
 
+    has_quality: bool = False
+    """Class scores learn the overlap in space of the box that each anchor says with an object
+    (quality focal loss), in place of whether there is one: soft labels for who is taught."""
+
     @model_validator(mode="after")
     def _leaves_a_gap(self) -> "AnchorHeadConfig":
         if self.negative_iou > self.positive_iou:
@@ -169,7 +178,22 @@ class CenterHeadConfig(Section):
 BevHeadConfig = Annotated[AnchorHeadConfig | CenterHeadConfig, Field(discriminator="kind")]
 
 
-class BevModel(ImageModel):
+class GridModel(Section):
+    """What detectors have in common that answer on a grid on the ground."""
+
+    grid: BevGridConfig = BevGridConfig()
+    lifted_channels: int = Field(128, ge=8, multiple_of=8)
+    """Of the map on the grid that comes into the network there."""
+    bev_channels: tuple[Annotated[int, Field(ge=8, multiple_of=8)], ...] = (128, 256)
+    """Of each block of the network on the grid; each after the first halves the resolution."""
+    bev_layers: int = Field(5, ge=1)
+    """Convolutions in each block."""
+    head: BevHeadConfig = AnchorHeadConfig()
+    max_positives: int = Field(512, ge=1)
+    """Places learnt in one frame."""
+
+
+class BevModel(GridModel, ImageModel):
     """CaDDN/BEVDepth family: images lifted to a grid on the ground, one camera or several."""
 
     kind: Literal["bev"] = "bev"
@@ -183,16 +207,6 @@ class BevModel(ImageModel):
     depth_targets: Literal["lidar", "objects", "none"] = "lidar"
     """What teaches the distribution over depth: LiDAR points, the depth of labelled objects in
     their 2D boxes, or nothing but the boxes."""
-    grid: BevGridConfig = BevGridConfig()
-    lifted_channels: int = Field(128, ge=8, multiple_of=8)
-    """Of the map on the grid once heights are collapsed."""
-    bev_channels: tuple[Annotated[int, Field(ge=8, multiple_of=8)], ...] = (128, 256)
-    """Of each block of the network on the grid; each after the first halves the resolution."""
-    bev_layers: int = Field(5, ge=1)
-    """Convolutions in each block."""
-    head: BevHeadConfig = AnchorHeadConfig()
-    max_positives: int = Field(512, ge=1)
-    """Places learnt in one frame."""
 
     @property
     def learns_lidar_depth(self) -> bool:
@@ -200,4 +214,31 @@ class BevModel(ImageModel):
         return self.depth_targets == "lidar"
 
 
-ModelConfig = Annotated[DenseModel | CenterModel | BevModel, Field(discriminator="kind")]
+class LidarModel(GridModel):
+    """PointPillars: boxes from LiDAR points, on the grid of the detectors that it teaches."""
+
+    kind: Literal["lidar"] = "lidar"
+    pillar_channels: int = Field(64, ge=8, multiple_of=8)
+    """Of a pillar's features."""
+    stem_layers: int = Field(2, ge=1)
+    """Convolutions from pillars to the map that is distilled."""
+
+    @property
+    def depth_input(self) -> Literal["none"]:
+        """It reads no map of depth."""
+        return "none"
+
+    @property
+    def learns_lidar_depth(self) -> bool:
+        """It learns no depth of images."""
+        return False
+
+    @property
+    def reads_images_alone(self) -> bool:
+        """It reads LiDAR points."""
+        return False
+
+
+ModelConfig = Annotated[
+    DenseModel | CenterModel | BevModel | LidarModel, Field(discriminator="kind")
+]

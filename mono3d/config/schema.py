@@ -18,7 +18,15 @@ from mono3d.config.data_sections import (
 from mono3d.config.distillation_sections import DistillationConfig, NoDistillation
 from mono3d.config.iou_sections import IouLossConfig, NoIouLoss
 from mono3d.config.mining_sections import MiningConfig, NoMining
-from mono3d.config.model_sections import BevModel, DenseModel, ModelConfig, PointModel
+from mono3d.config.model_sections import (
+    BevModel,
+    DenseModel,
+    GridModel,
+    ImageModel,
+    LidarModel,
+    ModelConfig,
+    PointModel,
+)
 from mono3d.config.section import Section
 
 
@@ -261,21 +269,25 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _agree(self) -> "RunConfig":
         """Settings of different sections that need each other."""
-        if isinstance(self.model, BevModel):
-            self._check_bev(self.model)
+        if isinstance(self.model, GridModel):
+            self._check_grid()
         else:
             self._check_points(self.model)
+        if isinstance(self.model, BevModel):
+            self._check_depth(self.model)
+        if isinstance(self.model, LidarModel):
+            self._check_lidar()
         if self.distillation.kind == "add":
-            on_grid = isinstance(self.model, BevModel)
-            key = "lifted_channels" if on_grid else "channels"
+            key = "lifted_channels" if isinstance(self.model, GridModel) else "channels"
             if getattr(self.model, key) % self.distillation.heads:
                 raise ValueError(
                     f"distillation.heads={self.distillation.heads}: must divide "
                     f"model.{key}={getattr(self.model, key)}"
                 )
-        if self.data.kind == "merged" and self.model.ground and self.model.ground.height_m != 0:
+        ground = self.model.ground if isinstance(self.model, ImageModel) else None
+        if self.data.kind == "merged" and ground and ground.height_m != 0:
             raise ValueError(
-                f"model.ground.height_m={self.model.ground.height_m}: is 0 in merged data; each "
+                f"model.ground.height_m={ground.height_m}: is 0 in merged data; each "
                 "set's ground_height_m says where its ground is"
             )
         if self.iou_loss.kind != "none" and self.iou_loss.warmup_epochs >= self.train.epochs:
@@ -304,18 +316,30 @@ class RunConfig(Section):
         if model.has_uncertainty and self.loss.depth_loss != "laplace":
             raise ValueError("model.has_uncertainty=true needs loss.depth_loss=laplace")
 
-    def _check_bev(self, model: BevModel) -> None:
-        """What detectors on a grid do not have is refused, and not left out in silence."""
-        if self.mining.kind != "none" and model.depth_targets == "none":
+    def _check_depth(self, model: BevModel) -> None:
+        if model.depth_targets != "none":
+            return
+        if self.mining.kind != "none":
             raise ValueError(
                 f"mining.kind={self.mining.kind}: mines depth in images, and "
                 "model.depth_targets=none has it learnt from nothing"
             )
-        if model.depth_input != "none" and model.depth_targets == "none":
+        if model.depth_input != "none":
             raise ValueError(
                 f"model.depth_input={model.depth_input}: lifts by true depth, so with "
                 "model.depth_targets=none nothing would teach the distribution over depth"
             )
+
+    def _check_lidar(self) -> None:
+        for key, kind in (("mining", self.mining.kind), ("distillation", self.distillation.kind)):
+            if kind != "none":
+                raise ValueError(
+                    f"{key}.kind={kind}: is for detectors that learn depth from images, not for "
+                    "model.kind=lidar"
+                )
+
+    def _check_grid(self) -> None:
+        """What detectors on a grid do not have is refused, and not left out in silence."""
         only_in_images = {
             "mining.kind": (self.mining.kind, self.mining.kind == "lss"),
             "iou_loss.kind": (self.iou_loss.kind, self.iou_loss.kind != "none"),
@@ -325,7 +349,7 @@ class RunConfig(Section):
             if is_wanted:
                 raise ValueError(
                     f"{key}={value}: is for detectors that answer in images, such as "
-                    "model.kind=dense, not for model.kind=bev"
+                    f"model.kind=dense, not for model.kind={self.model.kind}"
                 )
 
 

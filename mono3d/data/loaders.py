@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from mono3d.codec.points import level_size
 from mono3d.data.augment import Augmentation, fit_to_size
 from mono3d.data.images import channels_first, channels_last
-from mono3d.data.lidar import depth_map
+from mono3d.data.lidar import depth_map, points_in_view
 from mono3d.data.object_depth import object_depth_map
 from mono3d.data.sampling import FrameDataset, Sampling
 from mono3d.errors import DataError, Mono3dError
@@ -46,6 +46,8 @@ class Preparation:
     """Where maps of true depth come from that are targets; None is no such target."""
     depth_target_stride: int = 1
     """Of the cells of these maps, pixels."""
+    only_points_in_view: bool = False
+    """Leave out LiDAR points that no camera of the frame sees."""
     max_objects: int = 64
     """Slots for labelled boxes of one camera, and of the moment; the farthest ones are dropped."""
 
@@ -112,6 +114,9 @@ def _prepare(
             boxes_cam=tuple(_nearest(boxes, how.max_objects) for boxes in frame.boxes_cam),
             boxes_bev=_nearest(frame.boxes_bev, how.max_objects),
         )
+    if how.only_points_in_view and frame.points is not None:
+        views = (frame.bev_from_cam, frame.projection, how.image_size)
+        frame = replace(frame, points=points_in_view(frame.points, *views))
     inputs = _depth_maps(frame, how.image_size, how.depth_input, 1)
     return _PreparedFrame(
         frame=frame,

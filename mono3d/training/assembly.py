@@ -7,7 +7,7 @@ import torch
 from torch.optim import Optimizer
 
 from mono3d.codec.detector_codec import DetectorCodec
-from mono3d.config.model_sections import BevModel
+from mono3d.config.model_sections import BevModel, LidarModel
 from mono3d.config.schema import (
     AdamW,
     CosineSchedule,
@@ -96,6 +96,7 @@ def build_preparation(
         encode=codec.encode if training else codec.encode_to_read,
         augmentation=augmentation,
         epoch_scales=config.input.epoch_scales if training else (),
+        only_points_in_view=isinstance(config.model, LidarModel),
         max_objects=config.input.max_objects,
         depth_input=teacher_reads or depth_source(config),
         depth_targets=targets,
@@ -108,7 +109,7 @@ def depth_targets(config: RunConfig) -> DepthSource | None:
     model = config.model
     if isinstance(model, BevModel):
         return None if model.depth_targets == "none" else model.depth_targets
-    return "lidar" if model.has_depth_map else None
+    return "lidar" if model.learns_lidar_depth else None
 
 
 def build_loader(

@@ -15,7 +15,7 @@ from mono3d.config.data_sections import (
     NuScenesFolder,
     NuScenesSet,
 )
-from mono3d.config.model_sections import BevModel
+from mono3d.config.model_sections import GridModel, LidarModel
 from mono3d.config.schema import RunConfig
 from mono3d.data.files import data_path
 from mono3d.data.kitti import KittiDataset
@@ -56,10 +56,10 @@ def build_dataset(
     if with_points is None:
         with_points = split == "train" and config.model.learns_lidar_depth
         with_points |= split == "val" and measures_depth_map(config)
-        with_points |= config.model.depth_input == "lidar"
+        with_points |= config.model.depth_input == "lidar" or isinstance(config.model, LidarModel)
     bare = partial(build_dataset, config, split, with_points=False, has_labels=has_labels)
     cache_gib = config.input.cache_gib
-    surround = isinstance(config.model, BevModel)
+    surround = isinstance(config.model, GridModel)
     if not isinstance(data, MergedData):
         if isinstance(data, NuScenesData):
             check_has_objects(data.class_names, data.label_map)

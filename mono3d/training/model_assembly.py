@@ -27,7 +27,9 @@ from mono3d.config.model_sections import (
     CenterModel,
     ConfiguredBackbone,
     DenseModel,
+    GridModel,
     ImageModel,
+    LidarModel,
     PretrainedBackbone,
     ResNetBackbone,
 )
@@ -48,18 +50,20 @@ from mono3d.model.dense_detector import DenseDetector
 from mono3d.model.depth_distribution import DepthDistribution
 from mono3d.model.depth_head import DepthHead
 from mono3d.model.depth_input import DepthInput
+from mono3d.model.lidar_detector import LidarDetector
+from mono3d.model.pillars import PillarNet
 from mono3d.model.trunk import Trunk
 from mono3d.training.checkpoint import load_student, read_metadata
 
 PointCodecs = DenseCodec | CenterCodec
 Codec = PointCodecs | AnchorCodec | BevCenterCodec
 PointDetectors = DenseDetector | CenterDetector
-Detector = PointDetectors | BevDetector
+Detector = PointDetectors | BevDetector | LidarDetector
 
 
-def build_depth_codec(config: RunConfig) -> LogDepthCodec:
+def build_depth_codec(model: ImageModel) -> LogDepthCodec:
     """The depth code that model and codec share."""
-    code = config.model.depth_code
+    code = model.depth_code
     return LogDepthCodec(
         reference_focal_px=code.reference_focal_px,
         mean_log_m=code.mean_log_m,
@@ -80,7 +84,7 @@ def build_codec(config: RunConfig) -> Codec:
             return DenseCodec(
                 strides=model.strides_px,
                 first_limit_px=model.first_limit_px,
-                depth=build_depth_codec(config),
+                depth=build_depth_codec(model),
                 mean_dims_hwl=mean_dims,
                 max_positives=model.max_positives,
                 radius_strides=model.center_radius_strides,
@@ -90,13 +94,16 @@ def build_codec(config: RunConfig) -> Codec:
         case CenterModel():
             return CenterCodec(
                 stride=model.stride_px,
-                depth=build_depth_codec(config),
+                depth=build_depth_codec(model),
                 mean_dims_hwl=mean_dims,
                 min_points=config.input.min_points,
                 position=_position_confidence(config),
             )
         case BevModel():
-            return _bev_codec(config, model, mean_dims)
+            depth = ImageDepth(stride=model.stride_px, bins=build_bins(model))
+            return _grid_codec(config, model, mean_dims, depth)
+        case LidarModel():
+            return _grid_codec(config, model, mean_dims, None)
         case _:
             assert_never(model)
 
@@ -117,8 +124,8 @@ def _position_confidence(config: RunConfig) -> PositionConfidence | None:
     )
 
 
-def _bev_codec(
-    config: RunConfig, model: BevModel, mean_dims: Tensor
+def _grid_codec(
+    config: RunConfig, model: GridModel, mean_dims: Tensor, image_depth: ImageDepth | None
 ) -> AnchorCodec | BevCenterCodec:
     common: dict[str, Any] = {
         "grid": build_grid(model),
@@ -126,7 +133,7 @@ def _bev_codec(
         "ground_height_m": model.grid.ground_height_m,
         "max_positives": model.max_positives,
         "min_points": config.input.min_points,
-        "image_depth": ImageDepth(stride=model.stride_px, bins=build_bins(model)),
+        "image_depth": image_depth,
     }
     match model.head:
         case AnchorHeadConfig():
@@ -141,7 +148,7 @@ def _bev_codec(
             assert_never(model.head)
 
 
-def build_grid(model: BevModel) -> BevGrid:
+def build_grid(model: GridModel) -> BevGrid:
     """The grid of a detector in bird's-eye view."""
     try:
         return BevGrid(**model.grid.model_dump(exclude={"ground_height_m"}))
@@ -191,7 +198,9 @@ def build_model(config: RunConfig) -> Detector:
     model = config.model
     if isinstance(model, BevModel):
         return _bev_detector(config, model)
-    depth = build_depth_codec(config)
+    if isinstance(model, LidarModel):
+        return _lidar_detector(config, model)
+    depth = build_depth_codec(model)
     told = None
     if model.depth_input != "none":
         told = DepthInput(depth, channels=model.channels)
@@ -241,25 +250,14 @@ def _trunk(
 
 def _bev_detector(config: RunConfig, model: BevModel) -> BevDetector:
     grid, bins = build_grid(model), build_bins(model)
-    num_classes = len(config.data.class_names)
-    trunk = _trunk(build_depth_codec(config), model, (model.stride_px,), model.channels)
+    trunk = _trunk(build_depth_codec(model), model, (model.stride_px,), model.channels)
     depth = DepthDistribution(
         bins,
         channels=model.channels,
         depth=model.tower_depth,
         reference_focal_px=model.depth_code.reference_focal_px,
     )
-    bev_net = BevNet(model.lifted_channels, channels=model.bev_channels, layers=model.bev_layers)
-    head: AnchorHead | BevCenterHead
-    match model.head:
-        case AnchorHeadConfig():
-            head = AnchorHead(bev_net.out_channels, num_classes=num_classes)
-        case CenterHeadConfig():
-            head = BevCenterHead(
-                bev_net.out_channels, num_classes=num_classes, num_attributes=len(ATTRIBUTES)
-            )
-        case _:
-            assert_never(model.head)
+    bev_net, head = _on_grid(config, model)
     return BevDetector(
         trunk=trunk,
         depth=depth,
@@ -270,6 +268,34 @@ def _bev_detector(config: RunConfig, model: BevModel) -> BevDetector:
         head=head,
         reads_depth=model.depth_input != "none",
     )
+
+
+def _lidar_detector(config: RunConfig, model: LidarModel) -> LidarDetector:
+    bev_net, head = _on_grid(config, model)
+    return LidarDetector(
+        pillars=PillarNet(build_grid(model), channels=model.pillar_channels),
+        pillar_channels=model.pillar_channels,
+        stem_layers=model.stem_layers,
+        lifted_channels=model.lifted_channels,
+        bev_net=bev_net,
+        head=head,
+    )
+
+
+def _on_grid(config: RunConfig, model: GridModel) -> tuple[BevNet, AnchorHead | BevCenterHead]:
+    """What computes on the grid, whatever brings features there."""
+    net = BevNet(model.lifted_channels, channels=model.bev_channels, layers=model.bev_layers)
+    num_classes = len(config.data.class_names)
+    match model.head:
+        case AnchorHeadConfig():
+            return net, AnchorHead(net.out_channels, num_classes=num_classes)
+        case CenterHeadConfig():
+            head = BevCenterHead(
+                net.out_channels, num_classes=num_classes, num_attributes=len(ATTRIBUTES)
+            )
+            return net, head
+        case _:
+            assert_never(model.head)
 
 
 def load_network(

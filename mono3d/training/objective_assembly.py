@@ -29,6 +29,7 @@ from mono3d.config.mining_sections import (
     RangeCutConfig,
     SelectionConfig,
 )
+from mono3d.config.model_sections import AnchorHeadConfig, GridModel
 from mono3d.config.schema import RunConfig
 from mono3d.objectives.bev import BevObjective
 from mono3d.objectives.bev_anchor import AnchorObjective
@@ -85,7 +86,9 @@ def build_objective(config: RunConfig, codec: Codec) -> PointObjective | BevObje
         case CenterCodec():
             return CenterObjective(codec=codec, **of_points)
         case AnchorCodec():
-            return AnchorObjective(codec=codec, **on_grid)
+            head = config.model.head if isinstance(config.model, GridModel) else None
+            has_quality = isinstance(head, AnchorHeadConfig) and head.has_quality
+            return AnchorObjective(codec=codec, has_quality=has_quality, **on_grid)
         case BevCenterCodec():
             return BevCenterObjective(codec=codec, **on_grid)
         case _:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mono3d.config.data_sections import NuScenesData
 from mono3d.config.load import fingerprint
-from mono3d.config.model_sections import BevModel
+from mono3d.config.model_sections import GridModel, LidarModel
 from mono3d.config.schema import EvaluationConfig, RunConfig
 from mono3d.data.cameras import checked_projection
 from mono3d.data.files import DataPath, data_path
@@ -71,10 +71,13 @@ class Detector:
         """
         location = resolve_checkpoint(str(source))
         config, network = load_network(location, overrides, device=device)
-        if config.model.depth_input != "none":
+        if not config.model.reads_images_alone:
+            reads = f"model.depth_input={config.model.depth_input}"
+            if isinstance(config.model, LidarModel):
+                reads = "model.kind=lidar"
             raise ConfigError(
-                f"{location}: has model.depth_input={config.model.depth_input}: it is a teacher, "
-                "which reads true depth; predict with a network that it taught"
+                f"{location}: has {reads}: it is a teacher, which reads more than images; predict "
+                "with a network that it taught"
             )
         return cls(config, network, read_metadata(location).metrics)
 
@@ -86,9 +89,11 @@ class Detector:
     def level_pose(self, camera_height_m: float) -> Float[Tensor, "4 4"]:
         """bev_from_cam of a level camera so high above the ground, in the bev frame of training."""
         model, pose = self.config.model, torch.tensor(BEV_FROM_LEVEL_CAM)
-        ground_m = 0.0 if model.ground is None else model.ground.height_m
-        if isinstance(model, BevModel):
+        ground_m = 0.0
+        if isinstance(model, GridModel):
             ground_m = model.grid.ground_height_m
+        elif model.ground is not None:
+            ground_m = model.ground.height_m
         pose[2, 3] = camera_height_m + ground_m
         return pose
 
@@ -204,7 +209,8 @@ class Detector:
             raise DataError(
                 f"{name}: {pixels.dtype} of shape {pixels.shape}; an image is uint8 [h, w, 3]"
             )
-        needs_pose = self.config.model.ground is not None or self._codec.in_bev
+        model = self.config.model
+        needs_pose = isinstance(model, GridModel) or model.ground is not None
         if bev_from_cam is None and needs_pose:
             raise ConfigError(
                 "bev_from_cam (--camera-height) is missing: this detector was trained with "

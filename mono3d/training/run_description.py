@@ -13,6 +13,7 @@ from mono3d.config.data_sections import (
     NuScenesSet,
 )
 from mono3d.config.load import fingerprint
+from mono3d.config.model_sections import LidarModel
 from mono3d.config.schema import RunConfig
 from mono3d.config.section import Section
 from mono3d.tracking.metric_groups import CORE, CORE_METRICS, grouped
@@ -119,6 +120,8 @@ def _listed(config: RunConfig, metrics: Mapping[str, float]) -> str:
 
 
 def _detector(config: RunConfig) -> str:
+    if isinstance(config.model, LidarModel):
+        return f"{config.model.kind}, on LiDAR points"
     size = f"{config.input.image_width_px} x {config.input.image_height_px} px"
     return f"{config.model.kind} on {_choice(config.model.backbone)}; images {size}"
 

@@ -77,7 +77,7 @@ def train_tracked(
         tracker.describe(describe(config, place))
         result = launch(config, name=name, tracker=tracker, sink=sink)
         best = result.best_checkpoint
-        if config.model.depth_input != "none":  # images and cameras alone do not make it answer
+        if not config.model.reads_images_alone:  # images and cameras alone do not make it answer
             exports_network = False
         if exports_network:
             sink.say(f"exporting {best}")
