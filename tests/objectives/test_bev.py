@@ -210,3 +210,34 @@ def test_the_step_does_not_wait_for_the_device(head: Head) -> None:
     with NoHostSync():
         output = objective(detector(batch), batch, context)
         torch.stack(list(output.terms.values())).sum().backward()
+
+
+def test_quality_is_the_overlap_of_the_box_that_is_said() -> None:
+    """Who says exact boxes learns a class score of one, who is half a length off much less."""
+    codec, batch = make_bev_codec("anchors"), batch_for("anchors")
+    assert isinstance(codec, AnchorCodec)
+    objective = make_bev_objective(codec, has_quality=True)
+    responses = exact("anchors", batch)
+
+    def loss(answers: dict[str, Tensor]) -> float:
+        found = objective(Predictions(responses=answers), batch, context_of(batch))
+        return float(found.terms["classification"])
+
+    assert loss(responses) == pytest.approx(0, abs=1e-3)
+    moved = responses["box_residuals"].clone()
+    moved[..., 0] += 0.5
+    assert loss({**responses, "box_residuals": moved}) > 0.5
+    unsure = responses["class_logits"].clamp(max=-9.0)
+    assert loss({**responses, "box_residuals": moved, "class_logits": unsure}) < loss(
+        {**responses, "box_residuals": moved}
+    )
+
+
+def test_quality_sends_no_gradient_into_boxes() -> None:
+    detector, batch = make_bev_detector("anchors"), batch_for("anchors")
+    objective = make_bev_objective(make_bev_codec("anchors"), has_quality=True)
+    said = detector(batch)
+    residuals = said.responses["box_residuals"].detach().requires_grad_()
+    replaced = Predictions(responses={**said.responses, "box_residuals": residuals})
+    term = objective(replaced, batch, context_of(batch)).terms["classification"]
+    assert torch.autograd.grad(term, residuals, allow_unused=True) == (None,)

@@ -16,6 +16,8 @@ from mono3d.model.bev_detector import BevDetector
 from mono3d.model.bev_heads import AnchorHead, BevCenterHead
 from mono3d.model.bev_net import BevNet
 from mono3d.model.depth_distribution import DepthDistribution
+from mono3d.model.lidar_detector import LidarDetector
+from mono3d.model.pillars import PillarNet
 from mono3d.model.trunk import Trunk
 from mono3d.objectives.bev import BevObjective
 from mono3d.objectives.bev_anchor import AnchorObjective
@@ -38,14 +40,16 @@ BINS = DepthBins(count=12, min_m=2.0, max_m=34.0)
 MEAN_DIMS = torch.tensor([[1.6, 1.8, 4.2], [1.7, 0.7, 0.8]])
 
 
-def make_bev_codec(head: Head, *, grid: BevGrid = GRID) -> AnchorCodec | BevCenterCodec:
+def make_bev_codec(
+    head: Head, *, grid: BevGrid = GRID, reads_images: bool = True
+) -> AnchorCodec | BevCenterCodec:
     """A codec of two classes."""
     common: dict[str, Any] = {
         "grid": grid,
         "mean_dims_hwl": MEAN_DIMS,
         "ground_height_m": 0.0,
         "max_positives": 48,
-        "image_depth": ImageDepth(stride=STRIDE, bins=BINS),
+        "image_depth": ImageDepth(stride=STRIDE, bins=BINS) if reads_images else None,
     }
     if head == "centers":
         return BevCenterCodec(**common)
@@ -56,8 +60,7 @@ def make_bev_detector(head: Head, *, seed: int = 0, reads_depth: bool = False) -
     """A detector of two classes on a quarter of a ResNet-18."""
     torch.manual_seed(seed)
     trunk = Trunk(backbone=build_resnet(18, 16), strides=(STRIDE,), channels=8)
-    bev_net = BevNet(16, channels=(8, 16), layers=1)
-    channels = bev_net.out_channels
+    bev_net, own_head = _on_grid(head)
     return BevDetector(
         trunk=trunk,
         depth=DepthDistribution(BINS, channels=8, depth=1, reference_focal_px=80.0),
@@ -65,12 +68,31 @@ def make_bev_detector(head: Head, *, seed: int = 0, reads_depth: bool = False) -
         grid=GRID,
         lifted_channels=16,
         bev_net=bev_net,
-        head=(
-            AnchorHead(channels, num_classes=NUM_CLASSES)
-            if head == "anchors"
-            else BevCenterHead(channels, num_classes=NUM_CLASSES, num_attributes=NUM_ATTRIBUTES)
-        ),
+        head=own_head,
         reads_depth=reads_depth,
+    )
+
+
+def make_lidar_detector(head: Head, *, seed: int = 0) -> LidarDetector:
+    """A LiDAR detector of two classes, with the grid, net and head of `make_bev_detector`."""
+    torch.manual_seed(seed)
+    bev_net, own_head = _on_grid(head)
+    return LidarDetector(
+        pillars=PillarNet(GRID, channels=8),
+        pillar_channels=8,
+        stem_layers=1,
+        lifted_channels=16,
+        bev_net=bev_net,
+        head=own_head,
+    )
+
+
+def _on_grid(head: Head) -> tuple[BevNet, AnchorHead | BevCenterHead]:
+    net = BevNet(16, channels=(8, 16), layers=1)
+    if head == "anchors":
+        return net, AnchorHead(net.out_channels, num_classes=NUM_CLASSES)
+    return net, BevCenterHead(
+        net.out_channels, num_classes=NUM_CLASSES, num_attributes=NUM_ATTRIBUTES
     )
 
 
@@ -80,6 +102,7 @@ def make_bev_objective(
     mining: Mining | None = None,
     weights: LossWeights | None = None,
     depth_foreground: float = 5.0,
+    has_quality: bool = False,
 ) -> BevObjective:
     """The objective of `make_bev_detector`."""
     settings: dict[str, Any] = {
@@ -90,7 +113,7 @@ def make_bev_objective(
         "depth_foreground": depth_foreground,
     }
     if isinstance(codec, AnchorCodec):
-        return AnchorObjective(codec=codec, **settings)
+        return AnchorObjective(codec=codec, has_quality=has_quality, **settings)
     return BevCenterObjective(codec=codec, **settings)
 
 
