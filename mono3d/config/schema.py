@@ -53,6 +53,11 @@ class InputConfig(Section):
     """Frames are drawn in proportion to this power of their number of objects; 0 is off."""
     empty_frame_share: float = Field(1.0, ge=0)
     """How often a frame without objects is drawn, relative to one with common objects."""
+    paste_frames: int = Field(0, ge=0)
+    """Other frames whose objects are pasted into each training frame with their LiDAR points, where
+    they collide with nothing (GT sampling); for model.kind=lidar."""
+    paste_per_class: int = Field(15, ge=1)
+    """Objects of a class that a frame has at most after that."""
     min_points: int = Field(1, ge=0)
     """Objects known to hold fewer LiDAR points are not learnt."""
     max_objects: int = Field(64, ge=1)
@@ -277,6 +282,7 @@ class RunConfig(Section):
             self._check_depth(self.model)
         if isinstance(self.model, LidarModel):
             self._check_lidar()
+        self._check_pasting()
         if self.distillation.kind == "add":
             key = "lifted_channels" if isinstance(self.model, GridModel) else "channels"
             if getattr(self.model, key) % self.distillation.heads:
@@ -328,6 +334,20 @@ class RunConfig(Section):
             raise ValueError(
                 f"model.depth_input={model.depth_input}: lifts by true depth, so with "
                 "model.depth_targets=none nothing would teach the distribution over depth"
+            )
+
+    def _check_pasting(self) -> None:
+        if not self.input.paste_frames:
+            return
+        if not isinstance(self.model, LidarModel):
+            raise ValueError(
+                f"input.paste_frames={self.input.paste_frames}: pastes LiDAR points and no pixels; "
+                f"is for model.kind=lidar, not for model.kind={self.model.kind}"
+            )
+        if self.data.kind == "merged":
+            raise ValueError(
+                f"input.paste_frames={self.input.paste_frames}: is for one data set, not for "
+                "data.kind=merged"
             )
 
     def _check_lidar(self) -> None:

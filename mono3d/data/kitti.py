@@ -224,6 +224,11 @@ class KittiDataset:
             types={name: types.count(name) for name in sorted(set(types))},
         )
 
+    def lidar_objects(self, index: int) -> tuple[Float[Tensor, "n 4"], Boxes3D]:
+        """Points and labelled objects of a frame in the bev frame, without its image."""
+        pose = torch.from_numpy(self._bev_from_cam[index]).float()
+        return self._points(self._ids[index]), _in_bev(self._boxes(index), pose)
+
     def moment_of(self, index: int) -> str:
         """Every frame is a moment of its own."""
         return self._ids[index]

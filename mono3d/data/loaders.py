@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mono3d.codec.points import level_size
 from mono3d.data.augment import Augmentation, fit_to_size
+from mono3d.data.gt_sampling import ObjectPaster
 from mono3d.data.images import channels_first, channels_last
 from mono3d.data.lidar import depth_map, points_in_view
 from mono3d.data.object_depth import object_depth_map
@@ -46,6 +47,8 @@ class Preparation:
     """Where maps of true depth come from that are targets; None is no such target."""
     depth_target_stride: int = 1
     """Of the cells of these maps, pixels."""
+    paste: ObjectPaster | None = None
+    """Pastes objects of other frames with their LiDAR points; for networks that read no image."""
     only_points_in_view: bool = False
     """Leave out LiDAR points that no camera of the frame sees."""
     max_objects: int = 64
@@ -103,6 +106,8 @@ def _prepare(
         frame = fit_to_size(frame, how.image_size)
     else:
         frame = fit_to_size(frame, how.image_size, how.augmentation.window(generator))
+        if how.paste is not None:
+            frame = how.paste(frame, generator)
         frame = how.augmentation(frame, generator, out)
     pixels = channels_last(frame.images)
     if not np.may_share_memory(pixels, out):

@@ -235,6 +235,14 @@ class NuScenesDataset:
         boxes = self._boxes_cam(sample, channels) if self._has_labels else none
         return list(zip(boxes, self._projection(sample, channels), strict=True))
 
+    def lidar_objects(self, index: int) -> tuple[Float[Tensor, "n 4"], Boxes3D]:
+        """Points and labelled objects of a frame's moment in the bev frame, without its images."""
+        sample, _ = self._locate(index)
+        boxes = self._objects.in_bev(
+            self._objects.rows(sample), self._index.global_from_bev[sample]
+        )
+        return self._points(sample), boxes
+
     def moment_of(self, index: int) -> str:
         """Token of the frame's sample."""
         sample, _ = self._locate(index)

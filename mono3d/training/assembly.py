@@ -1,8 +1,9 @@
 """From a config to live parts: with `datasets` and `objective_assembly` all that knows both."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
+import numpy as np
 import torch
 from torch.optim import Optimizer
 
@@ -19,6 +20,7 @@ from mono3d.config.schema import (
     StepSchedule,
 )
 from mono3d.data.augment import Augmentation, ColourJitter
+from mono3d.data.gt_sampling import HasLidarObjects, ObjectPaster
 from mono3d.data.loaders import BatchLoader, DepthSource, Preparation
 from mono3d.data.merged import MergedDataset
 from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares
@@ -152,7 +154,27 @@ def build_loader(
     preparation = build_preparation(
         config, build_codec(config), training=True, teacher_reads=teacher_reads
     )
+    if config.input.paste_frames:
+        preparation = replace(preparation, paste=build_paster(config, dataset))
     return BatchLoader(dataset, preparation, sampling, num_workers=config.input.loader_processes)
+
+
+def build_paster(config: RunConfig, dataset: FrameDataset) -> ObjectPaster:
+    """GT sampling from the training split itself."""
+    assert isinstance(dataset, HasLidarObjects)  # a config with merged data is refused
+    labels = [dataset.frame_labels(index) for index in range(len(dataset))]
+    frames_of_class = {
+        number: np.array([i for i, own in enumerate(labels) if own is not None and number in own])
+        for number in range(len(config.data.class_names))
+    }
+    return ObjectPaster(
+        source=dataset,
+        frames_of_class={
+            number: frames for number, frames in frames_of_class.items() if len(frames)
+        },
+        num_frames=config.input.paste_frames,
+        per_class=config.input.paste_per_class,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

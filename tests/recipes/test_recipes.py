@@ -20,10 +20,13 @@ SPLITS = {
 }  # fmt: skip
 SHRUNK = (
     "input.image_height_px=64", "input.image_width_px=128", "input.loader_processes=0",
-    "model.backbone.kind=resnet", "model.backbone.width=16", "model.channels=8",
-    "model.tower_depth=1", "train.batch_size=1", "train.precision=float32",
+    "train.batch_size=1", "train.precision=float32",
 )  # fmt: skip
-
+ON_IMAGES = (
+    "model.backbone.kind=resnet", "model.backbone.width=16", "model.channels=8",
+    "model.tower_depth=1",
+)  # fmt: skip
+"""What shrinks detectors that read images besides."""
 ON_GRID = (
     "model.lifted_channels=8", "model.bev_channels=[8, 8]", "model.bev_layers=1",
 )  # fmt: skip
@@ -57,7 +60,8 @@ def test_recipe_trains_two_steps(recipe: str, roots: dict[str, Path], tmp_path: 
     shipped = load_recipe(recipe)
     kind = shipped.data.kind
     overrides = [f"data.root={roots[kind]}", *SPLITS[kind], *SHRUNK]
-    overrides += ON_GRID if shipped.model.kind == "bev" else ()
+    overrides += () if shipped.model.kind == "lidar" else ON_IMAGES
+    overrides += ON_GRID if shipped.model.kind in {"bev", "lidar"} else ()
     if shipped.distillation.kind != "none":
         teacher = load_recipe(recipe, [*overrides, *TEACHER])
         own = build_parts(teacher, Place())
