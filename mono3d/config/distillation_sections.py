@@ -53,4 +53,38 @@ class AddConfig(Section):
         return self
 
 
-DistillationConfig = Annotated[NoDistillation | AddConfig, Field(discriminator="kind")]
+class CmkdConfig(Section):
+    """Cross-modality knowledge distillation from a LiDAR detector (arXiv:2211.07171)."""
+
+    kind: Literal["cmkd"] = "cmkd"
+    teacher: str
+    """Checkpoint or run (folder, s3:// URI or MLflow run id) of a detector with model.kind=lidar on
+    the same grid and with the same head; its averaged weights teach."""
+    feature: float = Field(32.0, ge=0, allow_inf_nan=False)
+    """Factor of the squared difference between the maps on the grid."""
+    classes: float = Field(2.0, ge=0, allow_inf_nan=False)
+    """Of the quality focal loss between class probabilities."""
+    box: float = Field(2.0, ge=0, allow_inf_nan=False)
+    """Of smooth L1 between boxes, where the teacher is sure."""
+    direction: float = Field(0.4, ge=0, allow_inf_nan=False)
+    """Of the cross entropy to its directions there."""
+    class_threshold: float = Field(0.1, ge=0, le=1)
+    """Probability of the teacher from which on a place counts in what the loss of its class is
+    divided by; 0.3 is the authors' for centres."""
+    box_threshold: float = Field(0.1, ge=0, le=1)
+    """Sum of its probabilities from which on a place's box is learnt."""
+    empty_weight: float = Field(1.0, ge=0, le=1)
+    """Of cells where the teacher's map is empty, to 1 of others; 0.05 is the authors' option."""
+    response_from_epoch: float = Field(0.0, ge=0)
+    """The second stage: from then on classes, boxes and directions are learnt too."""
+    start_from_teacher: bool = True
+    """A new run starts with the teacher's network and head on the grid."""
+
+    @model_validator(mode="after")
+    def _teaches(self) -> "CmkdConfig":
+        if self.feature == self.classes == self.box == self.direction == 0:
+            raise ValueError("feature, classes, box and direction are all 0: nothing is distilled")
+        return self
+
+
+DistillationConfig = Annotated[NoDistillation | AddConfig | CmkdConfig, Field(discriminator="kind")]

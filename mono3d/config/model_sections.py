@@ -208,6 +208,19 @@ class BevModel(GridModel, ImageModel):
     """What teaches the distribution over depth: LiDAR points, the depth of labelled objects in
     their 2D boxes, or nothing but the boxes."""
 
+    adaptation_blocks: int = Field(0, ge=0)
+    """Self-calibrated blocks between lift and network (CMKD); need a multiple of 16
+    model.lifted_channels."""
+
+    @model_validator(mode="after")
+    def _can_halve(self) -> "BevModel":
+        if self.adaptation_blocks and self.lifted_channels % 16:
+            raise ValueError(
+                f"lifted_channels={self.lifted_channels}: must be a multiple of 16 with "
+                f"adaptation_blocks={self.adaptation_blocks}"
+            )
+        return self
+
     @property
     def learns_lidar_depth(self) -> bool:
         """Whether training reads LiDAR for the depth of what images show."""

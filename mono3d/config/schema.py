@@ -15,7 +15,12 @@ from mono3d.config.data_sections import (
     NuScenesFolder,
     has_nuscenes_metrics,
 )
-from mono3d.config.distillation_sections import DistillationConfig, NoDistillation
+from mono3d.config.distillation_sections import (
+    AddConfig,
+    CmkdConfig,
+    DistillationConfig,
+    NoDistillation,
+)
 from mono3d.config.iou_sections import IouLossConfig, NoIouLoss
 from mono3d.config.mining_sections import MiningConfig, NoMining
 from mono3d.config.model_sections import (
@@ -283,13 +288,7 @@ class RunConfig(Section):
         if isinstance(self.model, LidarModel):
             self._check_lidar()
         self._check_pasting()
-        if self.distillation.kind == "add":
-            key = "lifted_channels" if isinstance(self.model, GridModel) else "channels"
-            if getattr(self.model, key) % self.distillation.heads:
-                raise ValueError(
-                    f"distillation.heads={self.distillation.heads}: must divide "
-                    f"model.{key}={getattr(self.model, key)}"
-                )
+        self._check_distillation()
         ground = self.model.ground if isinstance(self.model, ImageModel) else None
         if self.data.kind == "merged" and ground and ground.height_m != 0:
             raise ValueError(
@@ -335,6 +334,21 @@ class RunConfig(Section):
                 f"model.depth_input={model.depth_input}: lifts by true depth, so with "
                 "model.depth_targets=none nothing would teach the distribution over depth"
             )
+
+    def _check_distillation(self) -> None:
+        if isinstance(self.distillation, CmkdConfig) and not isinstance(self.model, BevModel):
+            raise ValueError(
+                "distillation.kind=cmkd: compares maps on a grid, which "
+                f"model.kind={self.model.kind} does not learn from images; model.kind=bev does"
+            )
+        if isinstance(self.distillation, AddConfig):
+            key = "lifted_channels" if isinstance(self.model, GridModel) else "channels"
+            channels = getattr(self.model, key)
+            if channels % self.distillation.heads:
+                raise ValueError(
+                    f"distillation.heads={self.distillation.heads}: must divide "
+                    f"model.{key}={channels}"
+                )
 
     def _check_pasting(self) -> None:
         if not self.input.paste_frames:

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from mono3d.codec.bev_codec import BEV, LIFTED
 from mono3d.codec.bev_grid import BevGrid
-from mono3d.codec.depth import DepthBins
 from mono3d.codec.points import level_size
 from mono3d.errors import DataError
 from mono3d.model.bev_heads import AnchorHead, BevCenterHead
 from mono3d.model.bev_net import BevNet, conv_block
 from mono3d.model.depth_distribution import DepthDistribution
 from mono3d.model.lift import find_sights, lean_lift
+from mono3d.model.self_calibrated import SelfCalibratedBlock
 from mono3d.model.trunk import Trunk
 from mono3d.structures import Inputs, Predictions
 
@@ -38,33 +38,35 @@ class BevDetector(nn.Module):
         *,
         trunk: Trunk,
         depth: DepthDistribution,
-        bins: DepthBins,
         grid: BevGrid,
         lifted_channels: int,
         bev_net: BevNet,
         head: AnchorHead | BevCenterHead,
         reads_depth: bool = False,
+        adaptation_blocks: int = 0,
     ) -> None:
         """Join the parts.
 
         Args:
             trunk: Yields one level.
             depth: Distribution over depth at its cells.
-            bins: Of that distribution.
             grid: In space.
             lifted_channels: Of the map on the grid, once heights are collapsed.
             bev_net: Reads that map.
             head: Answers on the grid.
             reads_depth: Lift by true depth, which is in the input then.
+            adaptation_blocks: Between lift and grid network, for students of LiDAR networks.
         """
         super().__init__()
         (self.stride,) = trunk.strides
         self.trunk = trunk
         self.depth = depth
         self.collapse = conv_block(trunk.channels * grid.num_heights, lifted_channels, kernel=1)
+        self.adaptation = nn.Sequential(
+            *(SelfCalibratedBlock(lifted_channels) for _ in range(adaptation_blocks))
+        )
         self.bev_net = bev_net
         self.head = head
-        self._bins = bins
         self._grid = grid
         self._reads_depth = reads_depth
         self.register_buffer("voxels", grid.voxel_centers().flatten(0, 2), persistent=False)
@@ -118,9 +120,9 @@ class BevDetector(nn.Module):
             inputs.bev_from_cam,
             stride=self.stride,
             map_size=level_size((inputs.images.shape[-2], inputs.images.shape[-1]), self.stride),
-            bins=self._bins,
+            bins=self.depth.bins,
         )
         voxels = lean_lift(level.unflatten(0, frames), depth.unflatten(0, frames), sights)
         stacked = voxels.unflatten(2, (self._grid.num_heights, *self._grid.size)).flatten(1, 2)
-        lifted: Tensor = self.collapse(stacked)
+        lifted: Tensor = self.adaptation(self.collapse(stacked))
         return lifted

@@ -38,7 +38,7 @@ class DepthDistribution(nn.Module):
             reference_focal_px: Usual focal length, for which the branch starts balanced.
         """
         super().__init__()
-        self._bins = bins
+        self.bins = bins
         self._reference_focal_px = reference_focal_px
         self.camera_gate = nn.Sequential(
             nn.Linear(_CAMERA_NUMBERS, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, channels)
@@ -73,8 +73,8 @@ class DepthDistribution(nn.Module):
         """
         known = F.avg_pool2d((depth_m > 0).float(), stride, ceil_mode=True)
         mean = F.avg_pool2d(depth_m, stride, ceil_mode=True) / torch.where(known > 0, known, 1.0)
-        index: Int64[Tensor, "n hf wf"] = self._bins.index(mean[:, 0])
-        shape = (len(index), self._bins.count + 1, *index.shape[1:])
+        index: Int64[Tensor, "n hf wf"] = self.bins.index(mean[:, 0])
+        shape = (len(index), self.bins.count + 1, *index.shape[1:])
         return mean.new_zeros(shape).scatter(1, index[:, None], 1.0)[:, :-1]
 
     def _camera_numbers(

@@ -25,7 +25,7 @@ from mono3d.data.loaders import BatchLoader, DepthSource, Preparation
 from mono3d.data.merged import MergedDataset
 from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares
 from mono3d.errors import ConfigError
-from mono3d.training.distillation_assembly import build_distiller, depth_source
+from mono3d.training.distillation_assembly import TeacherFacts, build_distiller, depth_source
 from mono3d.training.loop import FitPlan
 from mono3d.training.model_assembly import build_codec, build_model
 from mono3d.training.objective_assembly import build_objective
@@ -67,7 +67,7 @@ def build_preparation(
     *,
     training: bool,
     with_depth: bool | None = None,
-    teacher_reads: DepthSource | None = None,
+    teacher: TeacherFacts | None = None,
 ) -> Preparation:
     """What a loader does with a frame; only training frames are augmented.
 
@@ -77,7 +77,7 @@ def build_preparation(
         training: Whether frames are to be learnt.
         with_depth: Whether maps of true depth come with them, in evaluation of LiDAR; None: as
             training needs it.
-        teacher_reads: True depth that a teacher needs, beside what the network itself does.
+        teacher: Who needs true depth or points, beside what the network itself does.
     """
     targets: DepthSource | None = None
     if with_depth or (with_depth is None and training):
@@ -93,14 +93,16 @@ def build_preparation(
             colour=colour if has_colour else None,
             max_zoom=config.input.max_zoom,
         )
+    reads_points = isinstance(config.model, LidarModel)
+    reads_points |= teacher is not None and teacher.reads_points
     return Preparation(
         image_size=image_size(config),
         encode=codec.encode if training else codec.encode_to_read,
         augmentation=augmentation,
         epoch_scales=config.input.epoch_scales if training else (),
-        only_points_in_view=isinstance(config.model, LidarModel),
+        only_points_in_view=reads_points,
         max_objects=config.input.max_objects,
-        depth_input=teacher_reads or depth_source(config),
+        depth_input=(None if teacher is None else teacher.reads) or depth_source(config),
         depth_targets=targets,
         depth_target_stride=codec.depth_stride,
     )
@@ -120,9 +122,9 @@ def build_loader(
     *,
     rank: int,
     world_size: int,
-    teacher_reads: DepthSource | None = None,
+    teacher: TeacherFacts | None = None,
 ) -> BatchLoader:
-    """Training batches of one rank; `teacher_reads` as in `build_preparation`."""
+    """Training batches of one rank; `teacher` as in `build_preparation`."""
     threshold, empty = config.input.class_balance_threshold, config.input.empty_frame_share
     exponent = config.input.object_count_exponent
     shares = None
@@ -151,9 +153,7 @@ def build_loader(
             f"train.batch_size: an epoch has {sampling.epoch_frames} frames, but one step of "
             f"{world_size} workers needs {wanted}"
         )
-    preparation = build_preparation(
-        config, build_codec(config), training=True, teacher_reads=teacher_reads
-    )
+    preparation = build_preparation(config, build_codec(config), training=True, teacher=teacher)
     if config.input.paste_frames:
         preparation = replace(preparation, paste=build_paster(config, dataset))
     return BatchLoader(dataset, preparation, sampling, num_workers=config.input.loader_processes)

@@ -1,22 +1,25 @@
 """From a config to a distiller: its teacher from a checkpoint, its adapters for a student."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, assert_never
 
 import torch
 
+from mono3d.codec.bev_codec import BevCodec
 from mono3d.codec.detector_codec import DetectorCodec
 from mono3d.config.data_sections import MergedData
-from mono3d.config.distillation_sections import AddConfig, NoDistillation
+from mono3d.config.distillation_sections import AddConfig, CmkdConfig, NoDistillation
 from mono3d.config.load import flatten_tree, parse
-from mono3d.config.model_sections import ModelConfig
+from mono3d.config.model_sections import LidarModel, ModelConfig
 from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import DepthSource
 from mono3d.errors import ConfigError, Mono3dError
 from mono3d.objectives.distillation.add import AddDistiller, AddSettings, Features
+from mono3d.objectives.distillation.cmkd import CmkdDistiller, CmkdSettings
 from mono3d.objectives.distillation.protocol import Distiller, FrozenTeacher
+from mono3d.objectives.distillation.soft_boxes import SoftBoxes
 from mono3d.training.checkpoint import EMA, CheckpointMetadata, read_metadata
 from mono3d.training.checkpoint_files import digest
 from mono3d.training.model_assembly import Detector, load_network
@@ -24,6 +27,11 @@ from mono3d.training.run_record import read_result, resolve_checkpoint
 
 _SHARED_KEYS = ("kind", "strides_px", "stride_px", "depth_code", "depth_bins", "grid", "head")
 """Of `model`: what two detectors must have in common whose answers are compared point by point."""
+_SHARED_ON_GRID = ("grid", "head", "lifted_channels")
+"""What a camera's and a LiDAR's detector must."""
+_SHARED_TO_START = ("bev_channels", "bev_layers")
+"""And if one starts from the other's weights."""
+_STARTED_PARTS = ("bev_net", "head")
 
 
 def with_teacher_found(config: RunConfig, location: str | None = None) -> RunConfig:
@@ -83,8 +91,13 @@ class TeacherFacts:
 
     @property
     def reads(self) -> DepthSource | None:
-        """The true depth that it needs."""
+        """The true depth that it needs as a map."""
         return depth_source(self.config)
+
+    @property
+    def reads_points(self) -> bool:
+        """Whether it needs LiDAR points themselves."""
+        return isinstance(self.config.model, LidarModel)
 
     def as_data(self) -> dict[str, Any]:
         """What a checkpoint of the student says of it."""
@@ -122,7 +135,8 @@ def teacher_facts(config: RunConfig) -> TeacherFacts | None:
             fingerprint=digest(location, EMA),
         )
     _check_answers_alike(facts, config)
-    _check_can_read(facts, config)
+    if isinstance(distillation, AddConfig):
+        _check_can_read(facts, config)
     return facts
 
 
@@ -155,8 +169,33 @@ def build_distiller(
                 _, network = load_network(distillation.teacher, device="cpu")
             teacher = FrozenTeacher(network, autocast_dtype=autocast_dtype)
             return _add(config, distillation, student, codec, teacher, network.features)
+        case CmkdConfig():
+            with _naming_teacher(distillation.teacher):
+                _, network = load_network(distillation.teacher, device="cpu")
+            assert isinstance(codec, BevCodec)  # the config says so
+            if distillation.start_from_teacher:
+                _start_from(network, student)
+            return CmkdDistiller(
+                CmkdSettings(
+                    **distillation.model_dump(include={f.name for f in fields(CmkdSettings)})
+                ),
+                teacher=FrozenTeacher(network, autocast_dtype=autocast_dtype),
+                soft_boxes=SoftBoxes.on(
+                    codec,
+                    class_threshold=distillation.class_threshold,
+                    box_threshold=distillation.box_threshold,
+                ),
+                student_features=student.features,
+                teacher_features=network.features,
+            )
         case _:
             assert_never(distillation)
+
+
+def _start_from(teacher: Detector, student: Detector) -> None:
+    """Copy the network and the head on the grid; a checkpoint that is loaded later wins."""
+    for name in _STARTED_PARTS:
+        student.get_submodule(name).load_state_dict(teacher.get_submodule(name).state_dict())
 
 
 def _add(
@@ -198,8 +237,20 @@ def _check_answers_alike(teacher: TeacherFacts, student: RunConfig) -> None:
         )
     if theirs.data.mean_dims_hwl != student.data.mean_dims_hwl:
         raise ConfigError(f"{teacher.named}: has other data.mean_dims_hwl; they must be equal")
-    first, second = _shared(student.model), _shared(theirs.model)
+    keys: tuple[str, ...] = _SHARED_KEYS
+    if isinstance(student.distillation, CmkdConfig):
+        if not teacher.reads_points:
+            raise ConfigError(
+                f"{teacher.named}: has model.kind={theirs.model.kind}; CMKD's teacher reads LiDAR "
+                "points: model.kind=lidar"
+            )
+        keys = _SHARED_ON_GRID
+        if student.distillation.start_from_teacher:
+            keys += _SHARED_TO_START
+    first, second = (_shared(model, keys) for model in (student.model, theirs.model))
     for key in [*first, *(second.keys() - first.keys())]:  # the kind comes first
+        if key == "head.has_quality":
+            continue  # how scores are learnt, not what they are
         if second.get(key) != first.get(key):
             raise ConfigError(
                 f"{teacher.named}: has model.{key}={second.get(key)}, this run {first.get(key)}; "
@@ -228,7 +279,5 @@ def _check_can_read(teacher: TeacherFacts, student: RunConfig) -> None:
                 )
 
 
-def _shared(model: ModelConfig) -> Mapping[str, str]:
-    return flatten_tree(
-        {k: v for k, v in model.model_dump(mode="json").items() if k in _SHARED_KEYS}
-    )
+def _shared(model: ModelConfig, keys: Sequence[str]) -> Mapping[str, str]:
+    return flatten_tree({k: v for k, v in model.model_dump(mode="json").items() if k in keys})

@@ -249,10 +249,9 @@ def _trunk(
 
 
 def _bev_detector(config: RunConfig, model: BevModel) -> BevDetector:
-    grid, bins = build_grid(model), build_bins(model)
     trunk = _trunk(build_depth_codec(model), model, (model.stride_px,), model.channels)
     depth = DepthDistribution(
-        bins,
+        build_bins(model),
         channels=model.channels,
         depth=model.tower_depth,
         reference_focal_px=model.depth_code.reference_focal_px,
@@ -261,12 +260,12 @@ def _bev_detector(config: RunConfig, model: BevModel) -> BevDetector:
     return BevDetector(
         trunk=trunk,
         depth=depth,
-        bins=bins,
-        grid=grid,
+        grid=build_grid(model),
         lifted_channels=model.lifted_channels,
         bev_net=bev_net,
         head=head,
         reads_depth=model.depth_input != "none",
+        adaptation_blocks=model.adaptation_blocks,
     )
 
 

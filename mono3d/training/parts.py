@@ -100,7 +100,7 @@ def build_parts(config: RunConfig, place: Place) -> RunParts:
         train,
         rank=place.rank,
         world_size=place.world_size,
-        teacher_reads=None if teacher is None else teacher.reads,
+        teacher=teacher,
     )
     rule = build_step_rule(
         config, batches_per_epoch=loader.batches_per_epoch, world_size=place.world_size
@@ -124,7 +124,7 @@ def open_splits(
         ConfigError: Classes and label maps do not fit the data.
         DataError: A folder cannot be read.
     """
-    needs_points = teacher is not None and teacher.reads == "lidar"
+    needs_points = teacher is not None and (teacher.reads == "lidar" or teacher.reads_points)
     train = build_dataset(config, "train", with_points=True if needs_points else None)
     return train, build_dataset(config, "val")
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mono3d.config.load import load_recipe, recipe_names
+from mono3d.config.schema import RunConfig
 from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 from mono3d.training.checkpoint import save_checkpoint
 from mono3d.training.loop import train_step
@@ -28,12 +29,27 @@ ON_IMAGES = (
 )  # fmt: skip
 """What shrinks detectors that read images besides."""
 ON_GRID = (
-    "model.lifted_channels=8", "model.bev_channels=[8, 8]", "model.bev_layers=1",
+    "model.lifted_channels=16", "model.bev_channels=[8, 8]", "model.bev_layers=1",
 )  # fmt: skip
 """What shrinks detectors in bird's-eye view besides."""
 
 TEACHER = ("distillation.kind=none", "model.depth_input=lidar")
 """What makes a recipe's teacher, as the recipes say."""
+
+
+def shrunk(recipe: RunConfig) -> list[str]:
+    """Changes that make a recipe small."""
+    changes = [*SHRUNK]
+    changes += () if recipe.model.kind == "lidar" else ON_IMAGES
+    changes += ON_GRID if recipe.model.kind in {"bev", "lidar"} else ()
+    return changes
+
+
+def teacher_of(recipe: str) -> tuple[str, tuple[str, ...]]:
+    """The recipe of a recipe's teacher and changes to it, as its first lines say."""
+    if "cmkd" in recipe:
+        return f"lidar_pillars_{recipe.replace('_cmkd', '')}", ()
+    return recipe, TEACHER
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +75,16 @@ def test_recipe_resolves(recipe: str) -> None:
 def test_recipe_trains_two_steps(recipe: str, roots: dict[str, Path], tmp_path: Path) -> None:
     shipped = load_recipe(recipe)
     kind = shipped.data.kind
-    overrides = [f"data.root={roots[kind]}", *SPLITS[kind], *SHRUNK]
-    overrides += () if shipped.model.kind == "lidar" else ON_IMAGES
-    overrides += ON_GRID if shipped.model.kind in {"bev", "lidar"} else ()
+    overrides = [f"data.root={roots[kind]}", *SPLITS[kind]]
+    changes = overrides + shrunk(shipped)
     if shipped.distillation.kind != "none":
-        teacher = load_recipe(recipe, [*overrides, *TEACHER])
+        name, told = teacher_of(recipe)
+        taught_by = load_recipe(name)
+        teacher = load_recipe(name, [*overrides, *shrunk(taught_by), *told])
         own = build_parts(teacher, Place())
         save_checkpoint(own.state, tmp_path / "teacher", facts=own.facts, metrics={})
-        overrides.append(f"distillation.teacher={tmp_path / 'teacher'}")
-    config = load_recipe(recipe, overrides)
+        changes.append(f"distillation.teacher={tmp_path / 'teacher'}")
+    config = load_recipe(recipe, changes)
     parts = build_parts(config, Place())
     batches = (batch for epoch in range(2) for batch in parts.loader.epoch(epoch))
     before = [p.clone() for p in parts.state.module.parameters()]

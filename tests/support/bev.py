@@ -56,7 +56,9 @@ def make_bev_codec(
     return AnchorCodec(positive_iou=0.5, negative_iou=0.35, **common)
 
 
-def make_bev_detector(head: Head, *, seed: int = 0, reads_depth: bool = False) -> BevDetector:
+def make_bev_detector(
+    head: Head, *, seed: int = 0, reads_depth: bool = False, adaptation_blocks: int = 0
+) -> BevDetector:
     """A detector of two classes on a quarter of a ResNet-18."""
     torch.manual_seed(seed)
     trunk = Trunk(backbone=build_resnet(18, 16), strides=(STRIDE,), channels=8)
@@ -64,12 +66,12 @@ def make_bev_detector(head: Head, *, seed: int = 0, reads_depth: bool = False) -
     return BevDetector(
         trunk=trunk,
         depth=DepthDistribution(BINS, channels=8, depth=1, reference_focal_px=80.0),
-        bins=BINS,
         grid=GRID,
         lifted_channels=16,
         bev_net=bev_net,
         head=own_head,
         reads_depth=reads_depth,
+        adaptation_blocks=adaptation_blocks,
     )
 
 

@@ -12,10 +12,19 @@ from mono3d.codec.point_codec import PointCodec
 from mono3d.model.bev_detector import BevDetector
 from mono3d.model.center_detector import CenterDetector
 from mono3d.model.dense_detector import DenseDetector
+from mono3d.model.lidar_detector import LidarDetector
 from mono3d.objectives.distillation.add import AddDistiller, AddSettings
+from mono3d.objectives.distillation.cmkd import CmkdDistiller, CmkdSettings
 from mono3d.objectives.distillation.protocol import Distiller, FrozenTeacher
+from mono3d.objectives.distillation.soft_boxes import SoftBoxes
 from mono3d.structures import Batch, Frame
-from tests.support.bev import Head, make_bev_batch, make_bev_codec, make_bev_detector
+from tests.support.bev import (
+    Head,
+    make_bev_batch,
+    make_bev_codec,
+    make_bev_detector,
+    make_lidar_detector,
+)
 from tests.support.detectors import make_center_detector, make_detector
 from tests.support.frames import (
     NUM_CLASSES,
@@ -34,7 +43,7 @@ class Pair:
     """A student with the method that teaches it."""
 
     student: Detector
-    teacher: Detector
+    teacher: Detector | LidarDetector
     codec: Codec
     distiller: Distiller
 
@@ -85,6 +94,25 @@ def add_on_grid(head: Head, **changes: object) -> Pair:
     return _add(student, teacher, make_bev_codec(head), settings)
 
 
+def cmkd(head: Head, **changes: object) -> Pair:
+    """CMKD from pillars, with a self-calibrated block in the student."""
+    student = make_bev_detector(head, adaptation_blocks=1)
+    teacher, codec = make_lidar_detector(head, seed=1), make_bev_codec(head)
+    settings: dict[str, object] = {
+        "feature": 32.0, "classes": 2.0, "box": 2.0, "direction": 0.4, "empty_weight": 1.0,
+        "response_from_epoch": 0.0,
+    }  # fmt: skip
+    distiller = CmkdDistiller(
+        CmkdSettings(**(settings | changes)),  # type: ignore[arg-type]
+        teacher=FrozenTeacher(teacher),
+        # An untrained teacher is sure of nothing: its probabilities start at a hundredth.
+        soft_boxes=SoftBoxes.on(codec, class_threshold=0.01, box_threshold=0.02),
+        student_features=student.features,
+        teacher_features=teacher.features,
+    )
+    return Pair(student.train(), teacher, codec, distiller)
+
+
 def _add(student: Detector, teacher: Detector, codec: Codec, changes: Mapping[str, object]) -> Pair:
     torch.manual_seed(2)
     distiller = AddDistiller(
@@ -104,6 +132,8 @@ PAIRS: Mapping[str, Callable[[], Pair]] = {
     "add, anchors on a grid": lambda: add_on_grid("anchors"),
     "add, centres on a grid": lambda: add_on_grid("centers"),
     "add, images of a grid": lambda: add_on_grid("centers", features=("neck_8",), encoding="ray"),
+    "cmkd, anchors": lambda: cmkd("anchors"),
+    "cmkd, centres": lambda: cmkd("centers", empty_weight=0.05, direction=4.0),
     "add by rays": lambda: add_on_dense(encoding="ray"),
     "add without encoding": lambda: add_on_dense(encoding="none"),
     "add without self-attention": lambda: add_on_dense(self_attention=False),

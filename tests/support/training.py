@@ -79,7 +79,7 @@ def tiny_parts(config: RunConfig, place: Place) -> RunParts:
         dataset,
         rank=place.rank,
         world_size=place.world_size,
-        teacher_reads=None if teacher is None else teacher.reads,
+        teacher=teacher,
     )
     rule = build_step_rule(
         config, batches_per_epoch=loader.batches_per_epoch, world_size=place.world_size
