@@ -24,7 +24,11 @@ from mono3d.structures import Batch, Boxes3D, Inputs, Positives, to_device
 
 LIFTED, BEV = "bev_lifted", "bev"
 """Names of the feature maps on the grid: as it comes in, and as the heads read it."""
-GRID_MAPS = (LIFTED, BEV)
+VISUAL, RESIDUAL = "bev_visual", "bev_residual"
+"""The two streams of which the first is made, in a detector that has both."""
+ASSISTANT = "assistant_voxels"
+"""All heights of cells, lifted by true depth, where that is there and an assistant made of it."""
+GRID_MAPS = (LIFTED, BEV, VISUAL, RESIDUAL, ASSISTANT)
 
 
 @dataclass(frozen=True, kw_only=True)

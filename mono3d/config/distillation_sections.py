@@ -87,4 +87,51 @@ class CmkdConfig(Section):
         return self
 
 
-DistillationConfig = Annotated[NoDistillation | AddConfig | CmkdConfig, Field(discriminator="kind")]
+class MonoTakdConfig(Section):
+    """Distillation through a teaching assistant that lifts by true depth (arXiv:2404.04910)."""
+
+    kind: Literal["monotakd"] = "monotakd"
+    teacher: str
+    """Checkpoint or run (folder, s3:// URI or MLflow run id) of a detector with model.kind=lidar on
+    the same grid and with the same head; its averaged weights teach."""
+    assistant: str | None = None
+    """Of a detector with model.kind=bev and model.depth_input on the same grid; null makes the
+    assistant of the student's own image features."""
+    assistant_depth: Literal["lidar", "objects"] = "lidar"
+    """True depth that an assistant of the student's own features lifts by."""
+    intra: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """Factor of the squared difference between the visual stream and the assistant's map."""
+    residual: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """Of that between the aligned stream and what the teacher's map has beyond the assistant's;
+    needs model.residual_stream. The authors' code has 0.2."""
+    direct: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Of that between the fused map and the teacher's, to compare with."""
+    assistant_weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Of that between the map of an assistant of the student's own features and the teacher's."""
+    classes: float = Field(2.0, ge=0, allow_inf_nan=False)
+    """Of the quality focal loss between class probabilities, as in CMKD."""
+    box: float = Field(2.0, ge=0, allow_inf_nan=False)
+    direction: float = Field(0.4, ge=0, allow_inf_nan=False)
+    class_threshold: float = Field(0.1, ge=0, le=1)
+    """These are as in CMKD."""
+    box_threshold: float = Field(0.1, ge=0, le=1)
+    normalisation: Literal["standardise", "range"] = "standardise"
+    """Of the maps before they are subtracted, frame by frame: each channel to mean 0 and deviation
+    1, or all together to [0, 1]."""
+    residual_threshold: float = Field(0.6, ge=0, le=1)
+    """Share of a frame's greatest residual below which there is none."""
+    signed_residual: bool = False
+    """Keep the residual's sign; the authors take its size."""
+    start_from_teacher: bool = True
+    """A new run starts with the teacher's network and head on the grid."""
+
+    @model_validator(mode="after")
+    def _teaches(self) -> "MonoTakdConfig":
+        if self.intra == self.residual == self.direct == 0:
+            raise ValueError("intra, residual and direct are all 0: no map is distilled")
+        return self
+
+
+DistillationConfig = Annotated[
+    NoDistillation | AddConfig | CmkdConfig | MonoTakdConfig, Field(discriminator="kind")
+]

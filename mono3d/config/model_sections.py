@@ -209,15 +209,24 @@ class BevModel(GridModel, ImageModel):
     their 2D boxes, or nothing but the boxes."""
 
     adaptation_blocks: int = Field(0, ge=0)
-    """Self-calibrated blocks between lift and network (CMKD); need a multiple of 16
-    model.lifted_channels."""
+    """Self-calibrated blocks between lift and network (CMKD)."""
+    residual_stream: bool = False
+    """A second stream between lift and network, aligned and fused (MonoTAKD's SAM and FFM)."""
 
     @model_validator(mode="after")
-    def _can_halve(self) -> "BevModel":
-        if self.adaptation_blocks and self.lifted_channels % 16:
+    def _can_adapt(self) -> "BevModel":
+        for key, is_on in (
+            ("adaptation_blocks", self.adaptation_blocks > 0),
+            ("residual_stream", self.residual_stream),
+        ):
+            if is_on and self.lifted_channels % 16:
+                raise ValueError(
+                    f"lifted_channels={self.lifted_channels}: must be a multiple of 16 with {key}"
+                )
+        if self.adaptation_blocks and self.residual_stream:
             raise ValueError(
-                f"lifted_channels={self.lifted_channels}: must be a multiple of 16 with "
-                f"adaptation_blocks={self.adaptation_blocks}"
+                f"adaptation_blocks={self.adaptation_blocks}: not together with "
+                "residual_stream=true"
             )
         return self
 

@@ -19,6 +19,7 @@ from mono3d.config.distillation_sections import (
     AddConfig,
     CmkdConfig,
     DistillationConfig,
+    MonoTakdConfig,
     NoDistillation,
 )
 from mono3d.config.iou_sections import IouLossConfig, NoIouLoss
@@ -336,11 +337,14 @@ class RunConfig(Section):
             )
 
     def _check_distillation(self) -> None:
-        if isinstance(self.distillation, CmkdConfig) and not isinstance(self.model, BevModel):
+        on_grid = isinstance(self.distillation, CmkdConfig | MonoTakdConfig)
+        if on_grid and not isinstance(self.model, BevModel):
             raise ValueError(
-                "distillation.kind=cmkd: compares maps on a grid, which "
+                f"distillation.kind={self.distillation.kind}: compares maps on a grid, which "
                 f"model.kind={self.model.kind} does not learn from images; model.kind=bev does"
             )
+        if isinstance(self.distillation, MonoTakdConfig):
+            self._check_streams(self.distillation)
         if isinstance(self.distillation, AddConfig):
             key = "lifted_channels" if isinstance(self.model, GridModel) else "channels"
             channels = getattr(self.model, key)
@@ -349,6 +353,19 @@ class RunConfig(Section):
                     f"distillation.heads={self.distillation.heads}: must divide "
                     f"model.{key}={channels}"
                 )
+
+    def _check_streams(self, distillation: MonoTakdConfig) -> None:
+        assert isinstance(self.model, BevModel)
+        if distillation.residual > 0 and not self.model.residual_stream:
+            raise ValueError(
+                f"distillation.residual={distillation.residual:g}: is learnt by a stream of its "
+                "own; needs model.residual_stream=true"
+            )
+        if distillation.assistant is None and self.model.depth_input != "none":
+            raise ValueError(
+                f"model.depth_input={self.model.depth_input}: who lifts by true depth is an "
+                "assistant itself, and can have none of its own features"
+            )
 
     def _check_pasting(self) -> None:
         if not self.input.paste_frames:

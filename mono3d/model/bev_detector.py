@@ -11,11 +11,12 @@ detector that lifts is our reconstruction).
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mono3d.codec.bev_codec import BEV, LIFTED
+from mono3d.codec.bev_codec import ASSISTANT, BEV, LIFTED, RESIDUAL, VISUAL
 from mono3d.codec.bev_grid import BevGrid
 from mono3d.codec.points import level_size
 from mono3d.errors import DataError
@@ -23,9 +24,11 @@ from mono3d.model.bev_heads import AnchorHead, BevCenterHead
 from mono3d.model.bev_net import BevNet, conv_block
 from mono3d.model.depth_distribution import DepthDistribution
 from mono3d.model.lift import find_sights, lean_lift
-from mono3d.model.self_calibrated import SelfCalibratedBlock
+from mono3d.model.spatial_alignment import ResidualStream
 from mono3d.model.trunk import Trunk
 from mono3d.structures import Inputs, Predictions
+
+DepthUse = Literal["none", "lift", "assist"]
 
 
 class BevDetector(nn.Module):
@@ -42,8 +45,8 @@ class BevDetector(nn.Module):
         lifted_channels: int,
         bev_net: BevNet,
         head: AnchorHead | BevCenterHead,
-        reads_depth: bool = False,
-        adaptation_blocks: int = 0,
+        depth_use: DepthUse = "none",
+        adaptation: nn.Module | None = None,
     ) -> None:
         """Join the parts.
 
@@ -54,26 +57,29 @@ class BevDetector(nn.Module):
             lifted_channels: Of the map on the grid, once heights are collapsed.
             bev_net: Reads that map.
             head: Answers on the grid.
-            reads_depth: Lift by true depth, which is in the input then.
-            adaptation_blocks: Between lift and grid network, for students of LiDAR networks.
+            depth_use: What is done with true depth: `lift` lifts by it alone, and needs it;
+                `assist` lifts by it too, where it is there.
+            adaptation: Between lift and grid network, for students of LiDAR networks: blocks, or a
+                `ResidualStream`.
         """
         super().__init__()
         (self.stride,) = trunk.strides
         self.trunk = trunk
         self.depth = depth
         self.collapse = conv_block(trunk.channels * grid.num_heights, lifted_channels, kernel=1)
-        self.adaptation = nn.Sequential(
-            *(SelfCalibratedBlock(lifted_channels) for _ in range(adaptation_blocks))
-        )
+        self.adaptation = adaptation or nn.Identity()
         self.bev_net = bev_net
         self.head = head
         self._grid = grid
-        self._reads_depth = reads_depth
+        self._depth_use = depth_use
         self.register_buffer("voxels", grid.voxel_centers().flatten(0, 2), persistent=False)
+        stacked = trunk.channels * grid.num_heights
+        streams = (VISUAL, RESIDUAL) if isinstance(adaptation, ResidualStream) else ()
         self.features: Mapping[str, tuple[int, int]] = {
             **trunk.features,
-            LIFTED: (lifted_channels, 1),
+            **dict.fromkeys((*streams, LIFTED), (lifted_channels, 1)),
             BEV: (bev_net.out_channels, 1),
+            **({ASSISTANT: (stacked, 1)} if depth_use == "assist" else {}),
         }
         """Name → (channels, stride) of its feature maps: pixels in images, cells on the grid."""
         self.responses: Mapping[str, int] = dict(head.responses)
@@ -92,27 +98,44 @@ class BevDetector(nn.Module):
         image_size = (inputs.images.shape[-2], inputs.images.shape[-1])
         projection, pose = inputs.projection.flatten(0, 1), inputs.bev_from_cam.flatten(0, 1)
         logits = self.depth(level, projection, pose, image_size)
-        lifted = self._lift(level, self._distribution(logits, inputs), inputs)
-        bev = self.bev_net(lifted)
+        told = self._told(inputs)
+        lifts_by_truth = self._depth_use == "lift"
+        distribution = told if lifts_by_truth and told is not None else _shares(logits)
+        maps = self._on_grid(self._lift(level, distribution, inputs))
+        if told is not None and not lifts_by_truth:
+            maps[ASSISTANT] = self._lift(level, told, inputs)
+        maps[BEV] = self.bev_net(maps[LIFTED])
         return Predictions(
             responses={
-                **self.head(bev),
+                **self.head(maps[BEV]),
                 "depth_logits": logits,
                 "depth_m": self.depth.expected_m(logits),
             },
-            features={**found.features, LIFTED: lifted, BEV: bev},
+            features={**found.features, **maps},
         )
 
-    def _distribution(self, logits: Float[Tensor, "n _ h w"], inputs: Inputs) -> Tensor:
-        if not self._reads_depth:
-            return logits.float().softmax(1)[:, :-1]
+    def _on_grid(self, voxels: Float[Tensor, "b stacked y x"]) -> dict[str, Tensor]:
+        """Maps from the heights of cells to what the grid network reads."""
+        collapsed = self.collapse(voxels)
+        if isinstance(self.adaptation, ResidualStream):
+            residual, joined = self.adaptation(voxels, collapsed)
+            return {VISUAL: collapsed, RESIDUAL: residual, LIFTED: joined}
+        return {LIFTED: self.adaptation(collapsed)}
+
+    def _told(self, inputs: Inputs) -> Float[Tensor, "n d h w"] | None:
+        """The distribution of true depth, where it is used."""
+        if self._depth_use == "none":
+            return None
         if inputs.depth_input is None:
-            raise DataError("a network with model.depth_input reads true depth: none is given")
+            if self._depth_use == "lift":
+                raise DataError("a network with model.depth_input reads true depth: none is given")
+            return None
         return self.depth.told(inputs.depth_input.flatten(0, 1), self.stride)
 
     def _lift(
         self, level: Float[Tensor, "n c h w"], depth: Float[Tensor, "n d h w"], inputs: Inputs
-    ) -> Float[Tensor, "b lifted y x"]:
+    ) -> Float[Tensor, "b stacked y x"]:
+        """All heights of each cell, side by side."""
         frames = inputs.images.shape[:2]
         sights = find_sights(
             self.voxels,
@@ -123,6 +146,10 @@ class BevDetector(nn.Module):
             bins=self.depth.bins,
         )
         voxels = lean_lift(level.unflatten(0, frames), depth.unflatten(0, frames), sights)
-        stacked = voxels.unflatten(2, (self._grid.num_heights, *self._grid.size)).flatten(1, 2)
-        lifted: Tensor = self.adaptation(self.collapse(stacked))
-        return lifted
+        stacked: Tensor = voxels.unflatten(2, (self._grid.num_heights, *self._grid.size))
+        return stacked.flatten(1, 2)
+
+
+def _shares(logits: Float[Tensor, "n bins_plus_1 h w"]) -> Float[Tensor, "n bins h w"]:
+    """Probabilities of the bins, without that of what is beyond them."""
+    return logits.float().softmax(1)[:, :-1]

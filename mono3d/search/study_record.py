@@ -25,8 +25,8 @@ from mono3d.errors import ConfigError, DataError, Mono3dError
 # and a teacher are known by their own fingerprints, and the seed stands beside the config.
 _IGNORED = (
     "checkpoint.", "cluster.cpus_per_worker", "cluster.gpus_per_worker", "cluster.max_failures",
-    "cluster.storage", "distillation.teacher", "evaluation.batch_size", "input.cache_gib",
-    "input.loader_processes", "seed", "tracking.", "train.threads_per_worker",
+    "cluster.storage", "distillation.teacher", "distillation.assistant", "evaluation.batch_size",
+    "input.cache_gib", "input.loader_processes", "seed", "tracking.", "train.threads_per_worker",
 )  # fmt: skip
 _VARIANTS = "variants"
 TEACHER = "teacher"

@@ -25,7 +25,7 @@ from mono3d.data.loaders import BatchLoader, DepthSource, Preparation
 from mono3d.data.merged import MergedDataset
 from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares
 from mono3d.errors import ConfigError
-from mono3d.training.distillation_assembly import TeacherFacts, build_distiller, depth_source
+from mono3d.training.distillation_assembly import Teaching, build_distiller, depth_source
 from mono3d.training.loop import FitPlan
 from mono3d.training.model_assembly import build_codec, build_model
 from mono3d.training.objective_assembly import build_objective
@@ -67,7 +67,7 @@ def build_preparation(
     *,
     training: bool,
     with_depth: bool | None = None,
-    teacher: TeacherFacts | None = None,
+    teacher: Teaching | None = None,
 ) -> Preparation:
     """What a loader does with a frame; only training frames are augmented.
 
@@ -102,7 +102,7 @@ def build_preparation(
         epoch_scales=config.input.epoch_scales if training else (),
         only_points_in_view=reads_points,
         max_objects=config.input.max_objects,
-        depth_input=(None if teacher is None else teacher.reads) or depth_source(config),
+        depth_input=(None if teacher is None else teacher.depth) or depth_source(config),
         depth_targets=targets,
         depth_target_stride=codec.depth_stride,
     )
@@ -122,7 +122,7 @@ def build_loader(
     *,
     rank: int,
     world_size: int,
-    teacher: TeacherFacts | None = None,
+    teacher: Teaching | None = None,
 ) -> BatchLoader:
     """Training batches of one rank; `teacher` as in `build_preparation`."""
     threshold, empty = config.input.class_balance_threshold, config.input.empty_frame_share

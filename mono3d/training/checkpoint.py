@@ -43,7 +43,12 @@ FIGURES = "last_evaluation"
 
 _LIBRARIES = ("mono3d", "torch", "numpy", "transformers", "safetensors", "ray")
 _STUDENT = "student."
-_DATA_NAMES = {"train": "split train", "val": "split val", "teacher": "the teacher"}
+_DATA_NAMES = {
+    "train": "split train",
+    "val": "split val",
+    "teacher": "the teacher",
+    "assistant": "the assistant",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from typing import Any, assert_never
 
 import torch
@@ -10,7 +11,13 @@ import torch
 from mono3d.codec.bev_codec import BevCodec
 from mono3d.codec.detector_codec import DetectorCodec
 from mono3d.config.data_sections import MergedData
-from mono3d.config.distillation_sections import AddConfig, CmkdConfig, NoDistillation
+from mono3d.config.distillation_sections import (
+    AddConfig,
+    CmkdConfig,
+    DistillationConfig,
+    MonoTakdConfig,
+    NoDistillation,
+)
 from mono3d.config.load import flatten_tree, parse
 from mono3d.config.model_sections import LidarModel, ModelConfig
 from mono3d.config.schema import RunConfig
@@ -18,6 +25,7 @@ from mono3d.data.loaders import DepthSource
 from mono3d.errors import ConfigError, Mono3dError
 from mono3d.objectives.distillation.add import AddDistiller, AddSettings, Features
 from mono3d.objectives.distillation.cmkd import CmkdDistiller, CmkdSettings
+from mono3d.objectives.distillation.monotakd import MonoTakdDistiller, MonoTakdSettings
 from mono3d.objectives.distillation.protocol import Distiller, FrozenTeacher
 from mono3d.objectives.distillation.soft_boxes import SoftBoxes
 from mono3d.training.checkpoint import EMA, CheckpointMetadata, read_metadata
@@ -29,9 +37,14 @@ _SHARED_KEYS = ("kind", "strides_px", "stride_px", "depth_code", "depth_bins", "
 """Of `model`: what two detectors must have in common whose answers are compared point by point."""
 _SHARED_ON_GRID = ("grid", "head", "lifted_channels")
 """What a camera's and a LiDAR's detector must."""
+_SHARED_MAP = ("grid", "lifted_channels")
+"""What a student and its assistant must."""
 _SHARED_TO_START = ("bev_channels", "bev_layers")
 """And if one starts from the other's weights."""
 _STARTED_PARTS = ("bev_net", "head")
+TEACHER, ASSISTANT = "teacher", "assistant"
+"""Keys of `distillation` that name who teaches."""
+_WITH_ARTICLE = {TEACHER: "a teacher", ASSISTANT: "an assistant"}
 
 
 def with_teacher_found(config: RunConfig, location: str | None = None) -> RunConfig:
@@ -54,30 +67,45 @@ def with_teacher_found(config: RunConfig, location: str | None = None) -> RunCon
         return config
     if location is not None and read_result(location) is not None:
         return config
-    with _naming_teacher(distillation.teacher):
-        found = resolve_checkpoint(distillation.teacher)
-    resolved = distillation.model_copy(update={"teacher": found})
+    found = {}
+    for role, name in _teachers(distillation).items():
+        with _naming(role, name):
+            found[role] = resolve_checkpoint(name)
+    resolved = distillation.model_copy(update=found)
     config = config.model_copy(update={"distillation": resolved})
     teacher_facts(config)
     return config
 
 
+def _teachers(distillation: DistillationConfig) -> dict[str, str]:
+    """Key → value of those who teach, the teacher first."""
+    match distillation:
+        case NoDistillation():
+            return {}
+        case MonoTakdConfig(assistant=str() as assistant):
+            return {TEACHER: distillation.teacher, ASSISTANT: assistant}
+        case _:
+            return {TEACHER: distillation.teacher}
+
+
 @contextmanager
-def _naming_teacher(name: str) -> Iterator[None]:
+def _naming(role: str, name: str) -> Iterator[None]:
     """Say which key a checkpoint came from when it cannot be used."""
     try:
         yield
     except Mono3dError as error:
         raise type(error)(
-            f"distillation.teacher={name}: {error}; a teacher is trained first, see "
+            f"distillation.{role}={name}: {error}; {_WITH_ARTICLE[role]} is trained first, see "
             "docs/distillation.md"
         ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherFacts:
-    """What a run's teacher is, without its weights."""
+    """What a run's teacher or assistant is, without its weights."""
 
+    role: str
+    """Its key in `distillation`."""
     location: str
     config: RunConfig
     metadata: CheckpointMetadata
@@ -87,17 +115,7 @@ class TeacherFacts:
     @property
     def named(self) -> str:
         """Key and value, for errors."""
-        return f"distillation.teacher={self.location}"
-
-    @property
-    def reads(self) -> DepthSource | None:
-        """The true depth that it needs as a map."""
-        return depth_source(self.config)
-
-    @property
-    def reads_points(self) -> bool:
-        """Whether it needs LiDAR points themselves."""
-        return isinstance(self.config.model, LidarModel)
+        return f"distillation.{self.role}={self.location}"
 
     def as_data(self) -> dict[str, Any]:
         """What a checkpoint of the student says of it."""
@@ -109,13 +127,39 @@ class TeacherFacts:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """Who teaches a run, and what of its batches they read."""
+
+    by_role: Mapping[str, TeacherFacts]
+    depth: DepthSource | None
+    """True depth as a map."""
+    reads_points: bool
+    """LiDAR points themselves."""
+
+    @property
+    def needs_lidar(self) -> bool:
+        """Whether training must read sweeps."""
+        return self.reads_points or self.depth == "lidar"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all their weights."""
+        known = [facts.fingerprint for facts in self.by_role.values()]
+        return known[0] if len(known) == 1 else sha256("".join(known).encode()).hexdigest()
+
+    def as_data(self) -> dict[str, Any]:
+        """What a checkpoint of the student says of each."""
+        return {role: facts.as_data() for role, facts in self.by_role.items()}
+
+
 def depth_source(config: RunConfig) -> DepthSource | None:
     """The true depth that a run's own network reads."""
     return None if config.model.depth_input == "none" else config.model.depth_input
 
 
-def teacher_facts(config: RunConfig) -> TeacherFacts | None:
-    """What teaches a run; None where nothing does. Weights are not read.
+def teacher_facts(config: RunConfig) -> Teaching | None:
+    """Who teaches a run; None where nobody does. Weights are not read.
 
     Raises:
         ConfigError: Teacher and student do not fit each other or the data.
@@ -125,19 +169,46 @@ def teacher_facts(config: RunConfig) -> TeacherFacts | None:
     distillation = config.distillation
     if isinstance(distillation, NoDistillation):
         return None
-    location = distillation.teacher
-    with _naming_teacher(location):
-        metadata = read_metadata(location)
-        facts = TeacherFacts(
-            location=location,
-            config=parse(metadata.config, source=location),
-            metadata=metadata,
-            fingerprint=digest(location, EMA),
+    by_role = {}
+    for role, location in _teachers(distillation).items():
+        with _naming(role, location):
+            metadata = read_metadata(location)
+            by_role[role] = TeacherFacts(
+                role=role,
+                location=location,
+                config=parse(metadata.config, source=location),
+                metadata=metadata,
+                fingerprint=digest(location, EMA),
+            )
+    _check_fit(by_role, config)
+    depths = [depth_source(facts.config) for facts in by_role.values()]
+    if isinstance(distillation, MonoTakdConfig) and distillation.assistant is None:
+        depths.append(distillation.assistant_depth)
+    return Teaching(
+        by_role=by_role,
+        depth=next((depth for depth in depths if depth is not None), None),
+        reads_points=any(isinstance(f.config.model, LidarModel) for f in by_role.values()),
+    )
+
+
+def _check_fit(by_role: Mapping[str, TeacherFacts], student: RunConfig) -> None:
+    teacher = by_role[TEACHER]
+    if isinstance(student.distillation, AddConfig):
+        _check_answers_alike(teacher, student, _SHARED_KEYS)
+        _check_can_read(teacher, student)
+        return
+    if not isinstance(teacher.config.model, LidarModel):
+        raise ConfigError(
+            f"{teacher.named}: has model.kind={teacher.config.model.kind}; this teacher reads "
+            "LiDAR points: model.kind=lidar"
         )
-    _check_answers_alike(facts, config)
-    if isinstance(distillation, AddConfig):
-        _check_can_read(facts, config)
-    return facts
+    keys: tuple[str, ...] = _SHARED_ON_GRID
+    if getattr(student.distillation, "start_from_teacher", False):
+        keys += _SHARED_TO_START
+    _check_answers_alike(teacher, student, keys)
+    if ASSISTANT in by_role:
+        _check_answers_alike(by_role[ASSISTANT], student, ("kind", *_SHARED_MAP))
+        _check_can_read(by_role[ASSISTANT], student)
 
 
 def build_distiller(
@@ -165,31 +236,51 @@ def build_distiller(
         case NoDistillation():
             return None
         case AddConfig():
-            with _naming_teacher(distillation.teacher):
-                _, network = load_network(distillation.teacher, device="cpu")
+            network = _load(TEACHER, distillation.teacher)
             teacher = FrozenTeacher(network, autocast_dtype=autocast_dtype)
             return _add(config, distillation, student, codec, teacher, network.features)
-        case CmkdConfig():
-            with _naming_teacher(distillation.teacher):
-                _, network = load_network(distillation.teacher, device="cpu")
+        case CmkdConfig() | MonoTakdConfig():
             assert isinstance(codec, BevCodec)  # the config says so
-            if distillation.start_from_teacher:
-                _start_from(network, student)
-            return CmkdDistiller(
-                CmkdSettings(
-                    **distillation.model_dump(include={f.name for f in fields(CmkdSettings)})
-                ),
-                teacher=FrozenTeacher(network, autocast_dtype=autocast_dtype),
-                soft_boxes=SoftBoxes.on(
-                    codec,
-                    class_threshold=distillation.class_threshold,
-                    box_threshold=distillation.box_threshold,
-                ),
-                student_features=student.features,
-                teacher_features=network.features,
-            )
+            return _on_grid(distillation, student, codec, autocast_dtype)
         case _:
             assert_never(distillation)
+
+
+def _load(role: str, location: str) -> Detector:
+    with _naming(role, location):
+        return load_network(location, device="cpu")[1]
+
+
+def _on_grid(
+    distillation: CmkdConfig | MonoTakdConfig,
+    student: Detector,
+    codec: BevCodec,
+    autocast_dtype: torch.dtype | None,
+) -> CmkdDistiller | MonoTakdDistiller:
+    """A method that learns a LiDAR network's map on the grid."""
+    network = _load(TEACHER, distillation.teacher)
+    if distillation.start_from_teacher:
+        _start_from(network, student)
+    parts: dict[str, Any] = {
+        "teacher": FrozenTeacher(network, autocast_dtype=autocast_dtype),
+        "soft_boxes": SoftBoxes.on(
+            codec,
+            class_threshold=distillation.class_threshold,
+            box_threshold=distillation.box_threshold,
+        ),
+        "student_features": student.features,
+        "teacher_features": network.features,
+    }
+    if isinstance(distillation, CmkdConfig):
+        names = {field.name for field in fields(CmkdSettings)}
+        return CmkdDistiller(CmkdSettings(**distillation.model_dump(include=names)), **parts)
+    names = {field.name for field in fields(MonoTakdSettings)}
+    assistant = None
+    if distillation.assistant is not None:
+        own = _load(ASSISTANT, distillation.assistant)
+        assistant = FrozenTeacher(own, autocast_dtype=autocast_dtype)
+    settings = MonoTakdSettings(**distillation.model_dump(include=names))
+    return MonoTakdDistiller(settings, assistant=assistant, **parts)
 
 
 def _start_from(teacher: Detector, student: Detector) -> None:
@@ -227,8 +318,8 @@ def _add(
         raise ConfigError(f"distillation.features: {error}") from error
 
 
-def _check_answers_alike(teacher: TeacherFacts, student: RunConfig) -> None:
-    """Teacher and student say the same things at the same points."""
+def _check_answers_alike(teacher: TeacherFacts, student: RunConfig, keys: Sequence[str]) -> None:
+    """Both mean the same by their answers or maps: classes, sizes, and some keys of `model`."""
     theirs = teacher.config
     if theirs.data.class_names != student.data.class_names:
         raise ConfigError(
@@ -237,16 +328,6 @@ def _check_answers_alike(teacher: TeacherFacts, student: RunConfig) -> None:
         )
     if theirs.data.mean_dims_hwl != student.data.mean_dims_hwl:
         raise ConfigError(f"{teacher.named}: has other data.mean_dims_hwl; they must be equal")
-    keys: tuple[str, ...] = _SHARED_KEYS
-    if isinstance(student.distillation, CmkdConfig):
-        if not teacher.reads_points:
-            raise ConfigError(
-                f"{teacher.named}: has model.kind={theirs.model.kind}; CMKD's teacher reads LiDAR "
-                "points: model.kind=lidar"
-            )
-        keys = _SHARED_ON_GRID
-        if student.distillation.start_from_teacher:
-            keys += _SHARED_TO_START
     first, second = (_shared(model, keys) for model in (student.model, theirs.model))
     for key in [*first, *(second.keys() - first.keys())]:  # the kind comes first
         if key == "head.has_quality":
@@ -260,10 +341,11 @@ def _check_answers_alike(teacher: TeacherFacts, student: RunConfig) -> None:
 
 def _check_can_read(teacher: TeacherFacts, student: RunConfig) -> None:
     """The student's batches can carry what the teacher reads."""
-    own, theirs = depth_source(student), teacher.reads
+    own, theirs = depth_source(student), depth_source(teacher.config)
     if theirs is None:
         raise ConfigError(
-            f"{teacher.named}: has model.depth_input=none; a teacher reads true depth"
+            f"{teacher.named}: has model.depth_input=none; {_WITH_ARTICLE[teacher.role]} reads "
+            "true depth"
         )
     if own not in {None, theirs}:
         raise ConfigError(

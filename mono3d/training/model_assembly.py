@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, assert_never
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mono3d.codec.anchors import AnchorCodec
 from mono3d.codec.bev_center import BevCenterCodec
@@ -17,6 +17,7 @@ from mono3d.codec.dense import DenseCodec
 from mono3d.codec.depth import DepthBins, LogDepthCodec
 from mono3d.codec.nuscenes_names import ATTRIBUTES
 from mono3d.codec.point_codec import PositionConfidence
+from mono3d.config.distillation_sections import MonoTakdConfig
 from mono3d.config.load import apply_overrides, parse, parse_override
 from mono3d.config.mining_sections import SelectionConfig
 from mono3d.config.model_sections import (
@@ -41,7 +42,7 @@ from mono3d.model.backbone import (
     build_pretrained,
     build_resnet,
 )
-from mono3d.model.bev_detector import BevDetector
+from mono3d.model.bev_detector import BevDetector, DepthUse
 from mono3d.model.bev_heads import AnchorHead, BevCenterHead
 from mono3d.model.bev_net import BevNet
 from mono3d.model.camera_channels import GroundChannels
@@ -52,6 +53,8 @@ from mono3d.model.depth_head import DepthHead
 from mono3d.model.depth_input import DepthInput
 from mono3d.model.lidar_detector import LidarDetector
 from mono3d.model.pillars import PillarNet
+from mono3d.model.self_calibrated import SelfCalibratedBlock
+from mono3d.model.spatial_alignment import ResidualStream
 from mono3d.model.trunk import Trunk
 from mono3d.training.checkpoint import load_student, read_metadata
 
@@ -264,9 +267,26 @@ def _bev_detector(config: RunConfig, model: BevModel) -> BevDetector:
         lifted_channels=model.lifted_channels,
         bev_net=bev_net,
         head=head,
-        reads_depth=model.depth_input != "none",
-        adaptation_blocks=model.adaptation_blocks,
+        depth_use=_depth_use(config, model),
+        adaptation=_adaptation(model),
     )
+
+
+def _depth_use(config: RunConfig, model: BevModel) -> DepthUse:
+    if model.depth_input != "none":
+        return "lift"
+    distillation = config.distillation
+    shares = isinstance(distillation, MonoTakdConfig) and distillation.assistant is None
+    return "assist" if shares else "none"
+
+
+def _adaptation(model: BevModel) -> nn.Module | None:
+    if model.residual_stream:
+        return ResidualStream(model.channels * model.grid.num_heights, model.lifted_channels)
+    if not model.adaptation_blocks:
+        return None
+    blocks = (SelfCalibratedBlock(model.lifted_channels) for _ in range(model.adaptation_blocks))
+    return nn.Sequential(*blocks)
 
 
 def _lidar_detector(config: RunConfig, model: LidarModel) -> LidarDetector:

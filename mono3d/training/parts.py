@@ -23,7 +23,7 @@ from mono3d.training.assembly import (
 )
 from mono3d.training.checkpoint import RunFacts
 from mono3d.training.datasets import build_dataset
-from mono3d.training.distillation_assembly import TeacherFacts, teacher_facts
+from mono3d.training.distillation_assembly import Teaching, teacher_facts
 from mono3d.training.distributed import share_buffers
 from mono3d.training.evaluate import evaluate_split
 from mono3d.training.loop import FitPlan
@@ -115,16 +115,14 @@ def build_parts(config: RunConfig, place: Place) -> RunParts:
     )
 
 
-def open_splits(
-    config: RunConfig, teacher: TeacherFacts | None
-) -> tuple[FrameDataset, FrameDataset]:
+def open_splits(config: RunConfig, teacher: Teaching | None) -> tuple[FrameDataset, FrameDataset]:
     """Frames to learn from, with LiDAR where the network or its teacher reads it, and to measure.
 
     Raises:
         ConfigError: Classes and label maps do not fit the data.
         DataError: A folder cannot be read.
     """
-    needs_points = teacher is not None and (teacher.reads == "lidar" or teacher.reads_points)
+    needs_points = teacher is not None and teacher.needs_lidar
     train = build_dataset(config, "train", with_points=True if needs_points else None)
     return train, build_dataset(config, "val")
 
@@ -143,7 +141,7 @@ def build_state(config: RunConfig, rule: StepRule, place: Place) -> TrainState:
 
 
 def run_facts(
-    config: RunConfig, splits: Mapping[str, FrameDataset], teacher: TeacherFacts | None = None
+    config: RunConfig, splits: Mapping[str, FrameDataset], teacher: Teaching | None = None
 ) -> RunFacts:
     """What checkpoints say about a run: its teacher is data of it too."""
     data: dict[str, Any] = {
@@ -151,7 +149,7 @@ def run_facts(
         for name, dataset in splits.items()
     }
     if teacher is not None:
-        data["teacher"] = teacher.as_data()
+        data |= teacher.as_data()
     return RunFacts(
         config=config.model_dump(mode="json"), fingerprint=fingerprint(config), data=data
     )

@@ -38,6 +38,7 @@ _MAY_DIFFER = frozenset(
         "data.root",
         "data.blob_root",
         "distillation.teacher",  # checkpoints know it by its weights
+        "distillation.assistant",  # and it
     }
 )
 

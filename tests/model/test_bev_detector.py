@@ -81,7 +81,7 @@ def test_an_object_of_another_camera_changes_another_part_of_the_grid(head: Head
 
 def test_with_true_depth_features_lie_where_it_says(head: Head) -> None:
     """An assistant's probability is one in the bin of the depth that it is told, else zero."""
-    detector = make_bev_detector(head, reads_depth=True)
+    detector = make_bev_detector(head, depth_use="lift")
     depth_m = torch.zeros(1, 1, 64, 96)
     depth_m[0, 0, 16:24, 40:48] = 11.0
     told = detector.depth.told(depth_m, STRIDE)
@@ -90,7 +90,7 @@ def test_with_true_depth_features_lie_where_it_says(head: Head) -> None:
 
 
 def test_cells_take_the_mean_of_their_known_pixels(head: Head) -> None:
-    detector = make_bev_detector(head, reads_depth=True)
+    detector = make_bev_detector(head, depth_use="lift")
     depth_m = torch.zeros(1, 1, 64, 96)
     depth_m[0, 0, 0, 0], depth_m[0, 0, 7, 7] = 10.0, 20.0
     depth_m[0, 0, 30, 30] = 90.0  # beyond the bins
@@ -101,7 +101,7 @@ def test_cells_take_the_mean_of_their_known_pixels(head: Head) -> None:
 
 def test_an_assistant_reads_its_depth_and_says_so_without(head: Head) -> None:
     batch = batch_for(head, depth=True)
-    assistant = make_bev_detector(head, reads_depth=True).eval()
+    assistant = make_bev_detector(head, depth_use="lift").eval()
     assert batch.depth_input is not None
     first = assistant(batch).responses["class_logits"]
     moved = replace(batch, depth_input=batch.depth_input * 1.3)

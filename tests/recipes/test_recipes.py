@@ -45,11 +45,18 @@ def shrunk(recipe: RunConfig) -> list[str]:
     return changes
 
 
-def teacher_of(recipe: str) -> tuple[str, tuple[str, ...]]:
-    """The recipe of a recipe's teacher and changes to it, as its first lines say."""
-    if "cmkd" in recipe:
-        return f"lidar_pillars_{recipe.replace('_cmkd', '')}", ()
-    return recipe, TEACHER
+def taught_by(recipe: str, shipped: RunConfig) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Key, recipe and changes of those who teach, as the first lines of a recipe say."""
+    kind = shipped.distillation.kind
+    if kind == "none":
+        return []
+    if kind == "add":
+        return [("teacher", recipe, TEACHER)]
+    who = [("teacher", f"lidar_pillars_{recipe.replace(f'_{kind}', '')}", ())]
+    if kind == "monotakd":
+        plain = recipe.replace("kitti_monotakd", "kitti_caddn").replace("_monotakd", "_bev")
+        who.append(("assistant", plain, ("model.depth_input=lidar",)))
+    return who
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +84,11 @@ def test_recipe_trains_two_steps(recipe: str, roots: dict[str, Path], tmp_path: 
     kind = shipped.data.kind
     overrides = [f"data.root={roots[kind]}", *SPLITS[kind]]
     changes = overrides + shrunk(shipped)
-    if shipped.distillation.kind != "none":
-        name, told = teacher_of(recipe)
-        taught_by = load_recipe(name)
-        teacher = load_recipe(name, [*overrides, *shrunk(taught_by), *told])
-        own = build_parts(teacher, Place())
-        save_checkpoint(own.state, tmp_path / "teacher", facts=own.facts, metrics={})
-        changes.append(f"distillation.teacher={tmp_path / 'teacher'}")
+    for role, name, told in taught_by(recipe, shipped):
+        config = load_recipe(name, [*overrides, *shrunk(load_recipe(name)), *told])
+        own = build_parts(config, Place())
+        save_checkpoint(own.state, tmp_path / role, facts=own.facts, metrics={})
+        changes.append(f"distillation.{role}={tmp_path / role}")
     config = load_recipe(recipe, changes)
     parts = build_parts(config, Place())
     batches = (batch for epoch in range(2) for batch in parts.loader.epoch(epoch))

@@ -12,12 +12,14 @@ from mono3d.codec.bev_grid import BevGrid
 from mono3d.codec.depth import DepthBins
 from mono3d.data.loaders import DepthSource, Preparation, prepare_batch
 from mono3d.model.backbone import build_resnet
-from mono3d.model.bev_detector import BevDetector
+from mono3d.model.bev_detector import BevDetector, DepthUse
 from mono3d.model.bev_heads import AnchorHead, BevCenterHead
 from mono3d.model.bev_net import BevNet
 from mono3d.model.depth_distribution import DepthDistribution
 from mono3d.model.lidar_detector import LidarDetector
 from mono3d.model.pillars import PillarNet
+from mono3d.model.self_calibrated import SelfCalibratedBlock
+from mono3d.model.spatial_alignment import ResidualStream
 from mono3d.model.trunk import Trunk
 from mono3d.objectives.bev import BevObjective
 from mono3d.objectives.bev_anchor import AnchorObjective
@@ -57,12 +59,21 @@ def make_bev_codec(
 
 
 def make_bev_detector(
-    head: Head, *, seed: int = 0, reads_depth: bool = False, adaptation_blocks: int = 0
+    head: Head,
+    *,
+    seed: int = 0,
+    depth_use: DepthUse = "none",
+    adaptation: Literal["none", "blocks", "stream"] = "none",
 ) -> BevDetector:
     """A detector of two classes on a quarter of a ResNet-18."""
     torch.manual_seed(seed)
     trunk = Trunk(backbone=build_resnet(18, 16), strides=(STRIDE,), channels=8)
     bev_net, own_head = _on_grid(head)
+    extra = {
+        "none": None,
+        "blocks": SelfCalibratedBlock(16),
+        "stream": ResidualStream(8 * GRID.num_heights, 16),
+    }
     return BevDetector(
         trunk=trunk,
         depth=DepthDistribution(BINS, channels=8, depth=1, reference_focal_px=80.0),
@@ -70,8 +81,8 @@ def make_bev_detector(
         lifted_channels=16,
         bev_net=bev_net,
         head=own_head,
-        reads_depth=reads_depth,
-        adaptation_blocks=adaptation_blocks,
+        depth_use=depth_use,
+        adaptation=extra[adaptation],
     )
 
 

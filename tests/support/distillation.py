@@ -15,6 +15,7 @@ from mono3d.model.dense_detector import DenseDetector
 from mono3d.model.lidar_detector import LidarDetector
 from mono3d.objectives.distillation.add import AddDistiller, AddSettings
 from mono3d.objectives.distillation.cmkd import CmkdDistiller, CmkdSettings
+from mono3d.objectives.distillation.monotakd import MonoTakdDistiller, MonoTakdSettings
 from mono3d.objectives.distillation.protocol import Distiller, FrozenTeacher
 from mono3d.objectives.distillation.soft_boxes import SoftBoxes
 from mono3d.structures import Batch, Frame
@@ -88,7 +89,7 @@ def add_on_center(**changes: object) -> Pair:
 
 def add_on_grid(head: Head, **changes: object) -> Pair:
     """ADD on the detector in bird's-eye view."""
-    student, teacher = make_bev_detector(head), make_bev_detector(head, seed=1, reads_depth=True)
+    student, teacher = make_bev_detector(head), make_bev_detector(head, seed=1, depth_use="lift")
     regressions = ("box_residuals",) if head == "anchors" else ("offset", "height", "log_dims")
     settings = {"responses": regressions, "attention_stride_px": 4, **changes}
     return _add(student, teacher, make_bev_codec(head), settings)
@@ -96,7 +97,7 @@ def add_on_grid(head: Head, **changes: object) -> Pair:
 
 def cmkd(head: Head, **changes: object) -> Pair:
     """CMKD from pillars, with a self-calibrated block in the student."""
-    student = make_bev_detector(head, adaptation_blocks=1)
+    student = make_bev_detector(head, adaptation="blocks")
     teacher, codec = make_lidar_detector(head, seed=1), make_bev_codec(head)
     settings: dict[str, object] = {
         "feature": 32.0, "classes": 2.0, "box": 2.0, "direction": 0.4, "empty_weight": 1.0,
@@ -106,6 +107,32 @@ def cmkd(head: Head, **changes: object) -> Pair:
         CmkdSettings(**(settings | changes)),  # type: ignore[arg-type]
         teacher=FrozenTeacher(teacher),
         # An untrained teacher is sure of nothing: its probabilities start at a hundredth.
+        soft_boxes=SoftBoxes.on(codec, class_threshold=0.01, box_threshold=0.02),
+        student_features=student.features,
+        teacher_features=teacher.features,
+    )
+    return Pair(student.train(), teacher, codec, distiller)
+
+
+def monotakd(head: Head, *, shares: bool = False, lite: bool = False, **changes: object) -> Pair:
+    """MonoTAKD from pillars, through an assistant of its own or of the student's features."""
+    student = make_bev_detector(
+        head,
+        depth_use="assist" if shares else "none",
+        adaptation="none" if lite else "stream",
+    )
+    teacher, codec = make_lidar_detector(head, seed=1), make_bev_codec(head)
+    assistant = None if shares else make_bev_detector(head, seed=2, depth_use="lift")
+    settings: dict[str, object] = {
+        "intra": 1.0, "residual": 0.0 if lite else 1.0, "direct": 0.0, "assistant_weight": 1.0,
+        "classes": 2.0, "box": 2.0, "direction": 4.0, "normalisation": "standardise",
+        "residual_threshold": 0.6, "signed_residual": False,
+    }  # fmt: skip
+    torch.manual_seed(3)
+    distiller = MonoTakdDistiller(
+        MonoTakdSettings(**(settings | changes)),  # type: ignore[arg-type]
+        teacher=FrozenTeacher(teacher),
+        assistant=None if assistant is None else FrozenTeacher(assistant),
         soft_boxes=SoftBoxes.on(codec, class_threshold=0.01, box_threshold=0.02),
         student_features=student.features,
         teacher_features=teacher.features,
@@ -134,6 +161,10 @@ PAIRS: Mapping[str, Callable[[], Pair]] = {
     "add, images of a grid": lambda: add_on_grid("centers", features=("neck_8",), encoding="ray"),
     "cmkd, anchors": lambda: cmkd("anchors"),
     "cmkd, centres": lambda: cmkd("centers", empty_weight=0.05, direction=4.0),
+    "monotakd, anchors": lambda: monotakd("anchors"),
+    "monotakd, centres": lambda: monotakd("centers", normalisation="range", direct=1.0),
+    "monotakd, shared": lambda: monotakd("anchors", shares=True, signed_residual=True),
+    "monotakd, lite": lambda: monotakd("anchors", lite=True),
     "add by rays": lambda: add_on_dense(encoding="ray"),
     "add without encoding": lambda: add_on_dense(encoding="none"),
     "add without self-attention": lambda: add_on_dense(self_attention=False),

@@ -134,7 +134,7 @@ def test_a_teacher_must_read_lidar(world: Path, teacher: Path, tmp_path: Path) -
     plain = config.model_copy(update={"distillation": load_recipe("nuscenes_bev").distillation})
     parts = build_parts(plain, Place())
     save_checkpoint(parts.state, tmp_path / "camera", facts=parts.facts, metrics={})
-    with pytest.raises(ConfigError, match=r"has model\.kind=bev; CMKD's teacher reads LiDAR"):
+    with pytest.raises(ConfigError, match=r"has model\.kind=bev; this teacher reads LiDAR"):
         with_teacher_found(student_config(world, tmp_path / "camera"))
 
 
