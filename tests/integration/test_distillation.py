@@ -11,6 +11,7 @@ from torch.export import ExportedProgram, export
 from mono3d.config.load import load_recipe
 from mono3d.config.schema import ClusterConfig, RunConfig
 from mono3d.errors import ConfigError
+from mono3d.training.checkpoint import read_metadata
 from mono3d.training.export import ExportedDetector
 from mono3d.training.model_assembly import build_codec, build_model, load_network
 from mono3d.training.predict import Detector
@@ -38,6 +39,13 @@ SMALL = (
     "train.log_every_steps=1",
 )  # fmt: skip
 RECIPE = "kitti_add_gmm_gciou"
+SMALL_GRID = (
+    "input.image_height_px=64", "input.image_width_px=192", "model.lifted_channels=16",
+    "model.bev_channels=[8]", "model.bev_layers=1", "train.epochs=1", "train.epoch_frames=2",
+    "train.batch_size=1", "train.precision=float32", "evaluation.every_epochs=1",
+    "tracking.experiment=taught", "train.log_every_steps=1",
+)  # fmt: skip
+ON_IMAGES = ("model.backbone.width=16", "model.channels=8")
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +110,45 @@ def test_what_is_exported_is_the_graph_of_a_detector_that_nobody_taught(
     assert {k: v.shape for k, v in one.state_dict.items()} == {
         k: v.shape for k, v in other.state_dict.items()
     }
+
+
+def on_grid(root: Path, recipe: str, name: str, *more: str, workers: int = 1) -> RunResult:
+    """A run of a recipe in bird's-eye view."""
+    place = (
+        f"data.root={root}", "cluster.storage=s3://mono3d/taught", f"cluster.workers={workers}",
+    )  # fmt: skip
+    config = load_recipe(recipe, [*place, *SMALL_GRID, *more])
+    return train_tracked(config, name=name, sink=NoDisplay())[0]
+
+
+def test_lidar_and_an_assistant_teach_a_camera(environment: Path) -> None:
+    """By MLflow run id and by URI, on two workers; what they are is on the student's record."""
+    lidar = on_grid(environment, "lidar_pillars_kitti_small", "lidar")
+    assistant = on_grid(
+        environment, "kitti_caddn_small", "assistant", *ON_IMAGES, "model.depth_input=lidar"
+    )
+    student = on_grid(
+        environment,
+        "kitti_monotakd_small",
+        "grid-student",
+        *ON_IMAGES,
+        f"distillation.teacher={lidar.run_id}",
+        f"distillation.assistant={assistant.best_checkpoint}",
+        workers=2,
+    )
+    run = MlflowClient().get_run(str(student.run_id))
+    assert run.data.tags["distillation"] == "monotakd"
+    assert run.data.params["distillation.teacher"] == lidar.best_checkpoint
+    assert run.data.params["distillation.assistant"] == assistant.best_checkpoint
+    terms = {"intra", "residual", "classes", "box", "direction"}
+    assert {f"loss/distill/{name}" for name in terms} <= run.data.metrics.keys()
+    assert run.outputs.model_outputs  # images and cameras make it answer
+    for taught_by in (lidar, assistant):
+        own = MlflowClient().get_run(str(taught_by.run_id))
+        assert not own.outputs or not own.outputs.model_outputs
+    data = read_metadata(student.best_checkpoint).data
+    assert data["teacher"]["checkpoint"] == lidar.best_checkpoint
+    assert set(data["teacher"]["data"]) >= {"train", "val"}
 
 
 def _exported(config: RunConfig, network: torch.nn.Module) -> ExportedProgram:
