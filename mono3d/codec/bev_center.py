@@ -18,7 +18,7 @@ from mono3d.codec.bev_codec import BevCodec, BevTargets
 from mono3d.codec.heading import AxisHeading
 from mono3d.codec.heatmap import bump_radius, draw_bumps
 from mono3d.codec.point_codec import MAX_LOG_DIMS, gather_points
-from mono3d.structures import Boxes3D, Inputs, Positives
+from mono3d.structures import Boxes3D, Inputs, Positives, map_tensors
 
 _LEAST_RADIUS = 2.0
 """Cells, as in CenterPoint: objects are small on the ground."""
@@ -42,27 +42,27 @@ class CellTargets:
 
 
 class BevCenterCodec(BevCodec):
-    """One cell an object; of two in one cell, the first has it."""
+    """One cell an object; of two in one cell, the nearer has it."""
 
     heading = AxisHeading()
 
     def positives(self, boxes: Boxes3D) -> Positives:
-        """The cell of each object."""
+        """The cell of each object, the nearest object first; those beyond the room are left out."""
+        distance = boxes.centers[..., :2].norm(dim=-1)
+        order = torch.where(boxes.valid, distance, torch.inf).argsort(dim=-1, stable=True)
         cells, _ = self.grid.nearest_cells(boxes.centers[..., :2])
-        index = cells[..., 1] * self.grid.size[1] + cells[..., 0]
+        index = (cells[..., 1] * self.grid.size[1] + cells[..., 0]).gather(-1, order)
+        valid = boxes.valid.gather(-1, order)
         is_same = index[..., :, None] == index[..., None, :]
-        is_taken = (is_same & boxes.valid[..., None, :]).tril(-1).any(-1)
-        slots = torch.arange(index.shape[-1], device=index.device).expand_as(index)
-        valid = boxes.valid & ~is_taken
-        # Objects come nearest first; those beyond the room are the farthest.
-        kept = (~valid).to(torch.int8).argsort(dim=-1, stable=True)[..., : self._max_positives]
-        return Positives(
-            index=index.gather(-1, kept),
-            slot=slots.gather(-1, kept),
-            weight=torch.ones(kept.shape),
-            box_px=torch.zeros(*kept.shape, 4),
-            valid=valid.gather(-1, kept),
+        is_taken = (is_same & valid[..., None, :]).tril(-1).any(-1)
+        found = Positives(
+            index=index,
+            slot=order,
+            weight=torch.ones(index.shape),
+            box_px=torch.zeros(*index.shape, 4),
+            valid=valid & ~is_taken,
         )
+        return map_tensors(found, lambda values: values[:, : self._max_positives])
 
     def cell_targets(self, targets: BevTargets) -> CellTargets:
         """Heat map and regressions of the positives."""

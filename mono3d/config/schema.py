@@ -395,6 +395,14 @@ class RunConfig(Section):
             "mining.kind": (self.mining.kind, self.mining.kind == "lss"),
             "iou_loss.kind": (self.iou_loss.kind, self.iou_loss.kind != "none"),
             "evaluation.flip": ("true", self.evaluation.flip),
+            "evaluation.position_tolerances_m": (
+                list(self.evaluation.position_tolerances_m),
+                bool(self.evaluation.position_tolerances_m),
+            ),
+            "loss.depth_loss": (
+                self.loss.depth_loss,
+                self.loss.depth_loss != LossConfig().depth_loss,
+            ),
         }
         for key, (value, is_wanted) in only_in_images.items():
             if is_wanted:
@@ -402,6 +410,27 @@ class RunConfig(Section):
                     f"{key}={value}: is for detectors that answer in images, such as "
                     f"model.kind=dense, not for model.kind={self.model.kind}"
                 )
+        if isinstance(self.data, MergedData):
+            self._check_merged_grid(self.data)
+
+    def _check_merged_grid(self, data: MergedData) -> None:
+        """Frames of all members go into one batch, and their ground is at one height."""
+        assert isinstance(self.model, GridModel)
+        cameras = {
+            name: len(member.cameras) if isinstance(member, NuScenesFolder) else 1
+            for name, member in data.sets.items()
+        }
+        if len(set(cameras.values())) > 1:
+            told = ", ".join(f"{name} {count}" for name, count in cameras.items())
+            raise ValueError(
+                f"model.kind={self.model.kind}: frames of all data.sets must have as many cameras: "
+                f"{told}"
+            )
+        if self.model.grid.ground_height_m != 0:
+            raise ValueError(
+                f"model.grid.ground_height_m={self.model.grid.ground_height_m:g}: is 0 in merged "
+                "data; each set's ground_height_m says where its ground is"
+            )
 
 
 def _official_prefixes(data: DataConfig) -> dict[str, set[str]]:

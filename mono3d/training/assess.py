@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from mono3d.config.data_sections import has_official_metrics
+from mono3d.config.model_sections import GridModel
 from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import evaluation_batches
 from mono3d.data.sampling import FrameDataset
@@ -62,6 +63,11 @@ def assess_checkpoint(
         raise ConfigError(
             f"--oracle: data.kind={config.data.kind} with the classes {[*config.data.class_names]} "
             "has no detection metrics to compare"
+        )
+    if oracles and isinstance(config.model, GridModel):
+        raise ConfigError(
+            f"--oracle: replaces what detections say camera by camera; model.kind="
+            f"{config.model.kind} answers on a grid"
         )
     dataset = build_dataset(config, "val")
     with evaluation_fits(config, next(network.parameters()).device, _logger.warning):

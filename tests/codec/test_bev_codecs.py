@@ -139,10 +139,10 @@ def test_two_objects_in_a_cell_are_learnt_once() -> None:
     assert positives.slot[positives.valid].tolist() == [0, 2]
 
 
-def test_the_room_for_positives_holds_the_first_objects() -> None:
+def test_the_room_for_positives_holds_the_nearest_objects() -> None:
     codec = BevCenterCodec(grid=GRID, mean_dims_hwl=MEAN_DIMS, ground_height_m=0.0, max_positives=2)
-    positives = codec.positives(boxes_at((3.0, 3.0), (9.0, 3.0), (15.0, 3.0)))
-    assert positives.slot[positives.valid].tolist() == [0, 1]
+    positives = codec.positives(boxes_at((15.0, 3.0), (9.0, 3.0), (3.0, 3.0)))
+    assert positives.slot[positives.valid].tolist() == [2, 1]
 
 
 def test_the_bump_of_an_object_is_one_at_its_cell_and_in_its_class_alone() -> None:
