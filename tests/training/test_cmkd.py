@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mono3d.config.load import load_recipe
+from mono3d.config.load import load_recipe, parse
 from mono3d.config.schema import RunConfig
 from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 from mono3d.errors import ConfigError
@@ -136,6 +136,48 @@ def test_a_teacher_must_read_lidar(world: Path, teacher: Path, tmp_path: Path) -
     save_checkpoint(parts.state, tmp_path / "camera", facts=parts.facts, metrics={})
     with pytest.raises(ConfigError, match=r"has model\.kind=bev; this teacher reads LiDAR"):
         with_teacher_found(student_config(world, tmp_path / "camera"))
+
+
+def merged(world: Path, config: RunConfig, *, has_labels: bool) -> RunConfig:
+    """The same run on two sets of the world, of which the second may be unlabelled."""
+    own = {
+        "kind": "nuscenes", "root": str(world), "version": "v1.0-synth", "ground_height_m": 0.0,
+        "train_split": "synth_train",
+    }  # fmt: skip
+    tree = config.model_dump(mode="json")
+    tree["data"] = {
+        "kind": "merged",
+        "class_names": tree["data"]["class_names"],
+        "sets": {
+            "seen": {**own, "val_split": "synth_val"},
+            "raw": {**own, "val_split": None, "has_labels": has_labels},
+        },
+    }
+    tree["checkpoint"] = {"metric": "val/seen/nuscenes_map"}
+    tree["input"]["paste_frames"] = 0
+    tree["train"]["epoch_frames"] = 4
+    return parse(tree, source="test")
+
+
+def test_unlabelled_frames_are_taught_in_the_same_run(
+    world: Path, teacher: Path, tmp_path: Path
+) -> None:
+    lidar = build_parts(merged(world, lidar_config(world), has_labels=True), Place())
+    save_checkpoint(lidar.state, tmp_path / "teacher", facts=lidar.facts, metrics={})
+    config = merged(world, student_config(world, tmp_path / "teacher"), has_labels=False)
+    parts = build_parts(config, Place())
+    batches = list(parts.loader.epoch(0))
+    kinds = {batch.frame_ids[0].split("/")[0]: batch for batch in batches}
+    assert set(kinds) == {"seen", "raw"}
+    for name, batch in kinds.items():
+        output = train_step(
+            parts.state, [batch], max_grad_norm=35.0, progress=0.0, with_statistics=False
+        )
+        assert output.terms["distill/feature"] > 0
+        assert output.terms["distill/classes"] > 0
+        assert (output.terms["offset"] > 0) == (name == "seen")
+        assert (output.terms["classification"] > 0) == (name == "seen")
+        assert output.terms["depth"] > 0
 
 
 @pytest.mark.slow
