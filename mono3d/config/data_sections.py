@@ -86,6 +86,9 @@ class _Member(Section):
     has_labels: bool = True
     """False: its frames are trained on without labels; only `model.has_depth_map` and distillation
     learn from them."""
+    may_overlap_val: bool = False
+    """Frames without labels may come from drives that a validation split has frames of: such a run
+    has seen what it is measured on."""
     share: float | None = Field(None, gt=0)
     """How often its frames are drawn, together, relative to the other sets'; of all sets or none.
     Null: by their number."""

@@ -426,6 +426,12 @@ class RunConfig(Section):
                 f"model.kind={self.model.kind}: frames of all data.sets must have as many cameras: "
                 f"{told}"
             )
+        for name, member in data.sets.items():
+            if cameras[name] > 1 and member.ground_height_m != 0:
+                raise ValueError(
+                    f"data.sets.{name}.ground_height_m={member.ground_height_m:g}: frames of "
+                    "several cameras are measured in their own bev frame, whose ground is at 0"
+                )
         if self.model.grid.ground_height_m != 0:
             raise ValueError(
                 f"model.grid.ground_height_m={self.model.grid.ground_height_m:g}: is 0 in merged "

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from mono3d.data.drives import kitti_drives
 from mono3d.data.files import (
     DataPath,
     list_ahead,
@@ -90,6 +91,7 @@ class KittiDataset:
             StorageError: If the store that holds the folder cannot be used.
         """
         check_classes(class_names, label_map or {}, source=root)
+        self._root = root
         self._ids = frames_of_split(root, split)
         self._folder = root / _part_of(split)
         self._class_names = tuple(class_names)
@@ -228,6 +230,22 @@ class KittiDataset:
         """Points and labelled objects of a frame in the bev frame, without its image."""
         pose = torch.from_numpy(self._bev_from_cam[index]).float()
         return self._points(self._ids[index]), _in_bev(self._boxes(index), pose)
+
+    @cached_property
+    def drives(self) -> frozenset[str] | None:
+        """Drives of the frames; None if the folder does not say them all (`kitti_drives`).
+
+        None of the training frames' drives are those of the testing frames.
+
+        Raises:
+            DataError: A list of drives is broken.
+        """
+        if self._folder.name == "testing":
+            return frozenset()
+        known = kitti_drives(self._root)
+        if known is None or any(name not in known for name in self._ids):
+            return None
+        return frozenset(known[name] for name in self._ids)
 
     def moment_of(self, index: int) -> str:
         """Every frame is a moment of its own."""

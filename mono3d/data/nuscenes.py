@@ -243,6 +243,12 @@ class NuScenesDataset:
         )
         return self._points(sample), boxes
 
+    @property
+    def drives(self) -> frozenset[str] | None:
+        """Names of the scenes."""
+        numbers = np.unique(self._index.scenes[self._samples]).tolist()
+        return frozenset(self._index.scene_names[number] for number in numbers)
+
     def moment_of(self, index: int) -> str:
         """Token of the frame's sample."""
         sample, _ = self._locate(index)

@@ -1,6 +1,6 @@
 """From a config to the frames of a split, and what a run's record says of them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, assert_never
@@ -17,13 +17,14 @@ from mono3d.config.data_sections import (
 )
 from mono3d.config.model_sections import GridModel, LidarModel
 from mono3d.config.schema import RunConfig
+from mono3d.data.drives import LIST, MAPPING
 from mono3d.data.files import data_path
 from mono3d.data.kitti import KittiDataset
 from mono3d.data.merged import Member, MergedDataset
 from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.data.nuscenes_labels import check_has_objects
 from mono3d.data.sampling import FrameDataset
-from mono3d.errors import DataError
+from mono3d.errors import ConfigError, DataError
 from mono3d.storage.location import is_s3, local_path
 
 Split = Literal["train", "val"]
@@ -126,6 +127,53 @@ def check_sweeps(
             if config.model.depth_input == "lidar":
                 advice = "model.depth_input=lidar reads it, model.depth_input=objects needs none"
             raise DataError(f"{error}; {advice}") from error
+
+
+def check_leakage(data: DataConfig, train: FrameDataset, val: FrameDataset) -> None:
+    """Refuse to learn without labels from drives that the validation split shows.
+
+    A teacher's answers about them would be learnt by heart, and validation would measure that.
+
+    Raises:
+        ConfigError: Drives are in both, or it is not known from which drives frames come.
+        DataError: A list of drives is broken.
+    """
+    if not isinstance(data, MergedData):
+        return
+    assert isinstance(train, MergedDataset)
+    assert isinstance(val, MergedDataset)
+    unlabelled = (
+        name for name, own in data.sets.items() if not (own.has_labels or own.may_overlap_val)
+    )
+    for name in unlabelled:
+        for other, measured in val.members.items():
+            _check_drives(data, {name: train.members[name], other: measured})
+
+
+def _check_drives(data: MergedData, pair: Mapping[str, FrameDataset]) -> None:
+    """Of a set without labels and one that is measured on, in this order."""
+    (name, own), (other, measured) = pair.items()
+    if isinstance(own, KittiDataset) and isinstance(measured, KittiDataset):
+        unknown = [n for n, d in ((name, own), (other, measured)) if d.drives is None]
+        if unknown and own.drives != frozenset():  # of testing frames none can be
+            raise ConfigError(
+                f"data.sets.{name}.has_labels=false: whether its drives are in {other}'s val_split "
+                f"is not known: {data.sets[unknown[0]].root} has neither {LIST} (a frame and its "
+                f"drive a line) nor the development kit's {MAPPING}; add it, or set "
+                f"data.sets.{name}.may_overlap_val=true"
+            )
+    both = sorted(_drives(own) & _drives(measured))
+    if both:
+        raise ConfigError(
+            f"data.sets.{name}.has_labels=false: drives are in {other}'s val_split too "
+            f"({len(both)}): {', '.join(both[:3])}; leave them out of "
+            f"data.sets.{name}.train_split, or set data.sets.{name}.may_overlap_val=true"
+        )
+
+
+def _drives(dataset: FrameDataset) -> frozenset[str]:
+    assert isinstance(dataset, KittiDataset | NuScenesDataset)
+    return dataset.drives or frozenset()
 
 
 def measures_depth_map(config: RunConfig) -> bool:

@@ -22,7 +22,7 @@ from mono3d.training.assembly import (
     build_train_module,
 )
 from mono3d.training.checkpoint import RunFacts
-from mono3d.training.datasets import build_dataset
+from mono3d.training.datasets import build_dataset, check_leakage
 from mono3d.training.distillation_assembly import Teaching, teacher_facts
 from mono3d.training.distributed import share_buffers
 from mono3d.training.evaluate import evaluate_split
@@ -124,7 +124,9 @@ def open_splits(config: RunConfig, teacher: Teaching | None) -> tuple[FrameDatas
     """
     needs_points = teacher is not None and teacher.needs_lidar
     train = build_dataset(config, "train", with_points=True if needs_points else None)
-    return train, build_dataset(config, "val")
+    val = build_dataset(config, "val")
+    check_leakage(config.data, train, val)
+    return train, val
 
 
 def build_state(config: RunConfig, rule: StepRule, place: Place) -> TrainState:
