@@ -77,9 +77,9 @@ class AnchorCodec(BevCodec):
         places = self.grid.cell_centers(device).unflatten(0, self.grid.size)
         x, y = places[0, :, 0], places[:, 0, 1]
         is_across = (torch.remainder(boxes.yaw + math.pi / 4, math.pi) >= math.pi / 2)[..., None]
-        width_length = boxes.dims_hwl[..., [1, 2]]
+        width_length = boxes.dims_hwl[..., 1:]
         own = torch.where(is_across, width_length, width_length.flip(-1))
-        anchor = self.mean_dims(device)[boxes.labels][..., [2, 1]]
+        anchor = self.mean_dims(device)[boxes.labels][..., 1:].flip(-1)
         sides = torch.stack([anchor, anchor.flip(-1)], dim=-2)  # [b k rotations 2]
 
         def shared(axis: int, places: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class BevCenterCodec(BevCodec):
         boxes = targets.boxes
         rows, columns = self.grid.size
         cells = torch.stack([targets.index % columns, targets.index // columns], dim=-1)
-        footprint = boxes.dims_hwl[..., [2, 1]] / self.grid.cell_m
+        footprint = boxes.dims_hwl[..., 1:].flip(-1) / self.grid.cell_m
         return CellTargets(
             heatmap=draw_bumps(
                 cells,

@@ -28,7 +28,9 @@ VISUAL, RESIDUAL = "bev_visual", "bev_residual"
 """The two streams of which the first is made, in a detector that has both."""
 ASSISTANT = "assistant_voxels"
 """All heights of cells, lifted by true depth, where that is there and an assistant made of it."""
-GRID_MAPS = (LIFTED, BEV, VISUAL, RESIDUAL, ASSISTANT)
+PILLARS = "pillars"
+"""What a LiDAR network begins with: zero where no point is."""
+GRID_MAPS = (LIFTED, BEV, VISUAL, RESIDUAL, ASSISTANT, PILLARS)
 
 
 @dataclass(frozen=True, kw_only=True)

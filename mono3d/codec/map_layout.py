@@ -98,7 +98,7 @@ def grid_layout(grid: BevGrid, boxes: Boxes3D) -> MapLayout:
     on_map = _unit_square(grid, centers)
     places = torch.cat([on_map, torch.zeros_like(on_map[:, :1])], dim=-1)
     unit = _unit_square(grid, boxes.centers[..., :2])
-    length_width = boxes.dims_hwl[..., [2, 1]] / _BOX_SCALE_M
+    length_width = boxes.dims_hwl[..., 1:].flip(-1) / _BOX_SCALE_M
     return MapLayout(
         size=grid.size,
         places=places.expand(len(boxes.yaw), -1, 3)[:, :, None],

@@ -61,12 +61,14 @@ class CmkdConfig(Section):
     """Checkpoint or run (folder, s3:// URI or MLflow run id) of a detector with model.kind=lidar on
     the same grid and with the same head; its averaged weights teach."""
     feature: float = Field(32.0, ge=0, allow_inf_nan=False)
-    """Factor of the squared difference between the maps on the grid."""
-    classes: float = Field(2.0, ge=0, allow_inf_nan=False)
-    """Of the quality focal loss between class probabilities."""
+    """Factor of the squared difference between the maps on the grid; 4 in some of the authors'
+    configurations with pillars."""
+    classes: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """Of the quality focal loss between class probabilities; this, box and direction are the
+    authors' for pillars, who have 2, 2 and 0.4 for a teacher of sparse convolutions."""
     box: float = Field(2.0, ge=0, allow_inf_nan=False)
     """Of smooth L1 between boxes, where the teacher is sure."""
-    direction: float = Field(0.4, ge=0, allow_inf_nan=False)
+    direction: float = Field(0.2, ge=0, allow_inf_nan=False)
     """Of the cross entropy to its directions there."""
     class_threshold: float = Field(0.1, ge=0, le=1)
     """Probability of the teacher from which on a place counts in what the loss of its class is
@@ -74,7 +76,7 @@ class CmkdConfig(Section):
     box_threshold: float = Field(0.1, ge=0, le=1)
     """Sum of its probabilities from which on a place's box is learnt."""
     empty_weight: float = Field(1.0, ge=0, le=1)
-    """Of cells where the teacher's map is empty, to 1 of others; 0.05 is the authors' option."""
+    """Of cells without a LiDAR point, to 1 of others; 0.05 is the authors' option."""
     response_from_epoch: float = Field(0.0, ge=0)
     """The second stage: from then on classes, boxes and directions are learnt too."""
     start_from_teacher: bool = True
@@ -119,9 +121,8 @@ class MonoTakdConfig(Section):
     """Of the maps before they are subtracted, frame by frame: each channel to mean 0 and deviation
     1, or all together to [0, 1]."""
     residual_threshold: float = Field(0.6, ge=0, le=1)
-    """Share of a frame's greatest residual below which there is none."""
-    signed_residual: bool = False
-    """Keep the residual's sign; the authors take its size."""
+    """Share of the greatest residual below which there is none: of each channel of a frame where
+    maps are standardised, else of the frame."""
     start_from_teacher: bool = True
     """A new run starts with the teacher's network and head on the grid."""
 

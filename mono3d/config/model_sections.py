@@ -184,7 +184,9 @@ class GridModel(Section):
     grid: BevGridConfig = BevGridConfig()
     lifted_channels: int = Field(128, ge=8, multiple_of=8)
     """Of the map on the grid that comes into the network there."""
-    bev_channels: tuple[Annotated[int, Field(ge=8, multiple_of=8)], ...] = (128, 256)
+    bev_channels: tuple[Annotated[int, Field(ge=8, multiple_of=8)], ...] = Field(
+        (128, 256), min_length=1
+    )
     """Of each block of the network on the grid; each after the first halves the resolution."""
     bev_layers: int = Field(5, ge=1)
     """Convolutions in each block."""

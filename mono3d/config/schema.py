@@ -67,7 +67,8 @@ class InputConfig(Section):
     min_points: int = Field(1, ge=0)
     """Objects known to hold fewer LiDAR points are not learnt."""
     max_objects: int = Field(64, ge=1)
-    """Labelled boxes kept in one image, the nearest first."""
+    """Labelled boxes kept in one image, the nearest first; of a moment, those first that a camera
+    sees."""
     loader_processes: int = Field(0, ge=0)
     """Processes that prepare batches for each worker; 0 prepares in the worker itself."""
     cache_gib: float = Field(50.0, ge=0)
@@ -345,6 +346,12 @@ class RunConfig(Section):
             )
         if isinstance(self.distillation, MonoTakdConfig):
             self._check_streams(self.distillation)
+        begins = getattr(self.distillation, "response_from_epoch", 0)
+        if begins >= self.train.epochs:
+            raise ValueError(
+                f"distillation.response_from_epoch={begins:g}: answers would never be learnt in "
+                f"{self.train.epochs} epochs"
+            )
         if isinstance(self.distillation, AddConfig):
             key = "lifted_channels" if isinstance(self.model, GridModel) else "channels"
             channels = getattr(self.model, key)

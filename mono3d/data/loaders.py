@@ -9,7 +9,7 @@ from typing import Literal, TypeVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -117,7 +117,7 @@ def _prepare(
         frame = replace(
             frame,
             boxes_cam=tuple(_nearest(boxes, how.max_objects) for boxes in frame.boxes_cam),
-            boxes_bev=_nearest(frame.boxes_bev, how.max_objects),
+            boxes_bev=_nearest(frame.boxes_bev, how.max_objects, seen=_ids_in_view(frame)),
         )
     if how.only_points_in_view and frame.points is not None:
         views = (frame.bev_from_cam, frame.projection, how.image_size)
@@ -132,10 +132,18 @@ def _prepare(
     )
 
 
-def _nearest(boxes: Boxes3D, count: int) -> Boxes3D:
+def _nearest(boxes: Boxes3D, count: int, seen: Int64[Tensor, " ids"] | None = None) -> Boxes3D:
+    """The nearest boxes, those first whose objects are seen, if it is told which are."""
     if len(boxes) <= count:
         return boxes
-    return boxes.select(boxes.centers.norm(dim=-1).argsort()[:count])
+    distance = boxes.centers.norm(dim=-1)
+    if seen is not None:
+        distance = torch.where(torch.isin(boxes.object_ids, seen), distance, torch.inf)
+    return boxes.select(distance.argsort(stable=True)[:count])
+
+
+def _ids_in_view(frame: Frame) -> Int64[Tensor, " ids"]:
+    return torch.cat([boxes.object_ids for boxes in _boxes_of_cameras(frame)])
 
 
 def _boxes_of_cameras(frame: Frame) -> tuple[Boxes3D, ...]:

@@ -23,7 +23,7 @@ from mono3d.errors import DataError
 from mono3d.model.bev_heads import AnchorHead, BevCenterHead
 from mono3d.model.bev_net import BevNet, conv_block
 from mono3d.model.depth_distribution import DepthDistribution
-from mono3d.model.lift import find_sights, lean_lift
+from mono3d.model.lift import Sights, find_sights, lean_lift
 from mono3d.model.spatial_alignment import ResidualStream
 from mono3d.model.trunk import Trunk
 from mono3d.structures import Inputs, Predictions
@@ -98,12 +98,12 @@ class BevDetector(nn.Module):
         image_size = (inputs.images.shape[-2], inputs.images.shape[-1])
         projection, pose = inputs.projection.flatten(0, 1), inputs.bev_from_cam.flatten(0, 1)
         logits = self.depth(level, projection, pose, image_size)
-        told = self._told(inputs)
+        told, sights = self._told(inputs), self._sights(inputs, image_size)
         lifts_by_truth = self._depth_use == "lift"
         distribution = told if lifts_by_truth and told is not None else _shares(logits)
-        maps = self._on_grid(self._lift(level, distribution, inputs))
+        maps = self._on_grid(self._lift(level, distribution, sights))
         if told is not None and not lifts_by_truth:
-            maps[ASSISTANT] = self._lift(level, told, inputs)
+            maps[ASSISTANT] = self._lift(level, told, sights)
         maps[BEV] = self.bev_net(maps[LIFTED])
         return Predictions(
             responses={
@@ -132,19 +132,21 @@ class BevDetector(nn.Module):
             return None
         return self.depth.told(inputs.depth_input.flatten(0, 1), self.stride)
 
-    def _lift(
-        self, level: Float[Tensor, "n c h w"], depth: Float[Tensor, "n d h w"], inputs: Inputs
-    ) -> Float[Tensor, "b stacked y x"]:
-        """All heights of each cell, side by side."""
-        frames = inputs.images.shape[:2]
-        sights = find_sights(
+    def _sights(self, inputs: Inputs, image_size: tuple[int, int]) -> Sights:
+        return find_sights(
             self.voxels,
             inputs.projection,
             inputs.bev_from_cam,
             stride=self.stride,
-            map_size=level_size((inputs.images.shape[-2], inputs.images.shape[-1]), self.stride),
+            map_size=level_size(image_size, self.stride),
             bins=self.depth.bins,
         )
+
+    def _lift(
+        self, level: Float[Tensor, "n c h w"], depth: Float[Tensor, "n d h w"], sights: Sights
+    ) -> Float[Tensor, "b stacked y x"]:
+        """All heights of each cell, side by side."""
+        frames = (len(sights.camera), -1)
         voxels = lean_lift(level.unflatten(0, frames), depth.unflatten(0, frames), sights)
         stacked: Tensor = voxels.unflatten(2, (self._grid.num_heights, *self._grid.size))
         return stacked.flatten(1, 2)

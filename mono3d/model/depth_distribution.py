@@ -64,7 +64,8 @@ class DepthDistribution(nn.Module):
     def expected_m(self, logits: Float[Tensor, "n bins_plus_1 h w"]) -> Float[Tensor, "n cells"]:
         """Mean depth within the range of the bins, metres."""
         within = logits[:, :-1].float().flatten(2).softmax(1)
-        return torch.einsum("nbc,b->nc", within, self.centers_m)
+        # Not a product: autocast would take that to bfloat16.
+        return (within * self.centers_m[:, None]).sum(1)
 
     def told(self, depth_m: Float[Tensor, "n 1 h w"], stride: int) -> Float[Tensor, "n bins hf wf"]:
         """One-hot distribution of true depth: of each cell the mean of its known pixels.

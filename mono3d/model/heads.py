@@ -14,6 +14,9 @@ FOCAL_PRIOR = 0.01
 CLASS_OUTPUTS = frozenset({"class_logits"})
 """Outputs of branches that have one channel for each class of the run, in its order."""
 
+CLASS_MIXED_OUTPUTS = frozenset({"anchor_classes", "anchor_residuals", "anchor_directions"})
+"""Outputs of branches whose channels belong to anchors of all classes, in the order of the run."""
+
 SELECTION_OUTPUTS: Mapping[str, int] = {"selection_logits": 1}
 """What learnt selection needs of a head: name → channels."""
 

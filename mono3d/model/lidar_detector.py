@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from mono3d.codec.bev_codec import BEV, LIFTED
+from mono3d.codec.bev_codec import BEV, LIFTED, PILLARS
 from mono3d.errors import DataError
 from mono3d.model.bev_heads import AnchorHead, BevCenterHead
 from mono3d.model.bev_net import BevNet, conv_block
@@ -48,6 +48,7 @@ class LidarDetector(nn.Module):
         self.bev_net = bev_net
         self.head = head
         self.features: Mapping[str, tuple[int, int]] = {
+            PILLARS: (pillar_channels, 1),
             LIFTED: (lifted_channels, 1),
             BEV: (bev_net.out_channels, 1),
         }
@@ -61,6 +62,8 @@ class LidarDetector(nn.Module):
         """Responses [b, places, channels] and maps [b, c, y, x] of frames."""
         if inputs.points is None or inputs.point_offsets is None:
             raise DataError("a network with model.kind=lidar reads LiDAR points: none are given")
-        lifted = self.stem(self.pillars(inputs.points, inputs.point_offsets))
+        pillars = self.pillars(inputs.points, inputs.point_offsets)
+        lifted = self.stem(pillars)
         bev = self.bev_net(lifted)
-        return Predictions(responses=self.head(bev), features={LIFTED: lifted, BEV: bev})
+        maps = {PILLARS: pillars, LIFTED: lifted, BEV: bev}
+        return Predictions(responses=self.head(bev), features=maps)

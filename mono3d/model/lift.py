@@ -48,7 +48,7 @@ def find_sights(
     map_size: tuple[int, int],
     bins: DepthBins,
 ) -> Sights:
-    """The cells and depth bins at which the best cameras see each voxel.
+    """The cells and depth bins at which the best cameras see each voxel, in float32.
 
     Args:
         voxels: Middles in the bev frame, metres.
@@ -58,9 +58,11 @@ def find_sights(
         map_size: Rows and columns of the feature maps.
         bins: Of depth.
     """
-    cam_from_bev = torch.linalg.inv_ex(bev_from_cam)[0]  # `inv` would make the host wait
-    places = voxels @ cam_from_bev[..., :3, :3].mT + cam_from_bev[..., None, :3, 3]
-    uvw = places @ projection[..., :3].mT + projection[..., None, :, 3]
+    # Autocast would take products to bfloat16, which misplaces voxels by up to a cell.
+    with torch.autocast(voxels.device.type, enabled=False):
+        cam_from_bev = torch.linalg.inv_ex(bev_from_cam)[0]  # `inv` would make the host wait
+        places = voxels @ cam_from_bev[..., :3, :3].mT + cam_from_bev[..., None, :3, 3]
+        uvw = places @ projection[..., :3].mT + projection[..., None, :, 3]
     depth_m = places[..., 2]
     pixels = uvw[..., :2] / uvw[..., 2:].clamp(min=MIN_DEPTH_M)
     cells = (pixels - stride // 2) / stride

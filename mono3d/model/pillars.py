@@ -46,7 +46,8 @@ class PillarNet(nn.Module):
         # One more pillar takes what is outside, so that nothing need be selected.
         index = torch.where(inside, own, pillars)
         told = self._numbers(points, cells, index, pillars)
-        features = self.norm(self.layer(told)).relu().float()
+        with torch.autocast(points.device.type, enabled=False):  # places need all their digits
+            features = self.norm(self.layer(told)).relu()
         room = features.new_zeros(pillars + 1, features.shape[1])
         highest = room.scatter_reduce(0, index[:, None].expand_as(features), features, "amax")
         found: Tensor = highest[:-1].view(frames, rows, columns, -1).permute(0, 3, 1, 2)

@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 from typing import Protocol, runtime_checkable
 
+from mono3d.config.model_sections import GridModel
 from mono3d.errors import ConfigError, Mono3dError
 from mono3d.search.paired import Difference, compare
 from mono3d.search.study_metrics import compared, less_is_better
@@ -75,7 +76,9 @@ def identify(cells: Sequence[Cell]) -> list[Planned]:
     planned = []
     for cell in cells:
         config = cell.config
+        # On a grid a frame is a whole moment, with a fingerprint of its own.
         key = config.model_dump_json(include={"data", "input", "evaluation"})
+        key += str(isinstance(config.model, GridModel))
         if key not in opened:
             # Without LiDAR, which some variants read and others do not: frames and labels decide.
             opened[key] = {

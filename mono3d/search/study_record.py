@@ -23,11 +23,12 @@ from mono3d.errors import ConfigError, DataError, Mono3dError
 
 # What decides where and how a run works, or what is kept of it, never what it computes; the data
 # and a teacher are known by their own fingerprints, and the seed stands beside the config.
-_IGNORED = (
-    "checkpoint.", "cluster.cpus_per_worker", "cluster.gpus_per_worker", "cluster.max_failures",
+_IGNORED_SECTIONS = ("checkpoint.", "tracking.")
+_IGNORED = frozenset({
+    "cluster.cpus_per_worker", "cluster.gpus_per_worker", "cluster.max_failures",
     "cluster.storage", "distillation.teacher", "distillation.assistant", "evaluation.batch_size",
-    "input.cache_gib", "input.loader_processes", "seed", "tracking.", "train.threads_per_worker",
-)  # fmt: skip
+    "input.cache_gib", "input.loader_processes", "seed", "train.threads_per_worker",
+})  # fmt: skip
 _VARIANTS = "variants"
 TEACHER = "teacher"
 """Among the fingerprints of data."""
@@ -49,7 +50,7 @@ class Identity:
         return {
             key: value
             for key, value in flatten(self.config).items()
-            if not key.startswith(_IGNORED)
+            if not (key in _IGNORED or key.startswith(_IGNORED_SECTIONS))
             and not (key.startswith("data.") and key.endswith(_PLACES))
         }
 

@@ -124,6 +124,8 @@ def check_sweeps(
         except DataError as error:
             without_points()[index]
             advice = "evaluation.depth_map=false evaluates without LiDAR"
+            if isinstance(config.model, LidarModel):
+                advice = "model.kind=lidar reads it"
             if config.model.depth_input == "lidar":
                 advice = "model.depth_input=lidar reads it, model.depth_input=objects needs none"
             raise DataError(f"{error}; {advice}") from error

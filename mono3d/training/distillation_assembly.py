@@ -10,7 +10,7 @@ import torch
 
 from mono3d.codec.bev_codec import BevCodec
 from mono3d.codec.detector_codec import DetectorCodec
-from mono3d.config.data_sections import MergedData
+from mono3d.config.data_sections import DataConfig, MergedData
 from mono3d.config.distillation_sections import (
     AddConfig,
     CmkdConfig,
@@ -206,6 +206,9 @@ def _check_fit(by_role: Mapping[str, TeacherFacts], student: RunConfig) -> None:
     if getattr(student.distillation, "start_from_teacher", False):
         keys += _SHARED_TO_START
     _check_answers_alike(teacher, student, keys)
+    distillation = student.distillation
+    if isinstance(distillation, MonoTakdConfig) and distillation.assistant_depth == "objects":
+        _check_has_labels(student.data, "distillation.assistant_depth=objects")
     if ASSISTANT in by_role:
         _check_answers_alike(by_role[ASSISTANT], student, ("kind", *_SHARED_MAP))
         _check_can_read(by_role[ASSISTANT], student)
@@ -352,13 +355,18 @@ def _check_can_read(teacher: TeacherFacts, student: RunConfig) -> None:
             f"model.depth_input={own}: {teacher.named} reads {theirs}, and a batch carries one of "
             "them"
         )
-    if isinstance(student.data, MergedData) and theirs == "objects":
-        for name, member in student.data.sets.items():
-            if not member.has_labels:
-                raise ConfigError(
-                    f"data.sets.{name}.has_labels=false: {teacher.named} reads the depth of "
-                    "labelled objects, and would teach that there are none"
-                )
+    if theirs == "objects":
+        _check_has_labels(student.data, teacher.named)
+
+
+def _check_has_labels(data: DataConfig, named: str) -> None:
+    """Of all sets, for who reads the depth of labelled objects."""
+    for name, member in data.sets.items() if isinstance(data, MergedData) else ():
+        if not member.has_labels:
+            raise ConfigError(
+                f"data.sets.{name}.has_labels=false: {named} reads the depth of labelled objects, "
+                "and would teach that there are none"
+            )
 
 
 def _shared(model: ModelConfig, keys: Sequence[str]) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mono3d.config.load import flatten_tree
 from mono3d.errors import CheckpointError
-from mono3d.model.heads import CLASS_OUTPUTS, output_rows
+from mono3d.model.heads import CLASS_MIXED_OUTPUTS, CLASS_OUTPUTS, output_rows
 from mono3d.training.checkpoint import RunFacts, read_student
 from mono3d.training.state import TrainState
 
@@ -110,6 +110,8 @@ def _pieces(
             if output in CLASS_OUTPUTS:
                 of_classes = zip(class_names, part, strict=True)
                 pieces |= {Piece(name, output, label): row for label, row in of_classes}
+            elif output in CLASS_MIXED_OUTPUTS:  # of all classes at once: all the same, or none
+                pieces[Piece(name, output, " ".join(class_names))] = part
             else:
                 pieces[Piece(name, output)] = part
     return pieces

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from mono3d.config.data_sections import NuScenesData
+from mono3d.config.data_sections import MergedData, NuScenesFolder
 from mono3d.config.load import fingerprint
 from mono3d.config.model_sections import GridModel, LidarModel
 from mono3d.config.schema import EvaluationConfig, RunConfig
@@ -100,8 +100,11 @@ class Detector:
     @property
     def num_cameras(self) -> int:
         """Of the frames of its data set: more than one for a detector that answers on a grid."""
+        if not self._codec.in_bev:
+            return 1
         data = self.config.data
-        return len(data.cameras) if self._codec.in_bev and isinstance(data, NuScenesData) else 1
+        folders = data.sets.values() if isinstance(data, MergedData) else [data]
+        return max(len(f.cameras) if isinstance(f, NuScenesFolder) else 1 for f in folders)
 
     @property
     def fingerprint(self) -> str:
@@ -167,6 +170,11 @@ class Detector:
         settings = self.config.evaluation.model_copy(
             update={name: value for name, value in changes.items() if value is not None}
         )
+        if settings.flip and self._codec.in_bev:
+            raise ConfigError(
+                f"flip (--flip): is for detectors that answer in images, and this one has "
+                f"model.kind={self.config.model.kind}"
+            )
         rest, failure = iter(frames), None
         while failure is None:
             some: list[Frame] = []

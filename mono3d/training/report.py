@@ -65,7 +65,7 @@ def _frames_to_draw(
     number_of = {frame_id: number for number, frame_id in enumerate(dataset.frame_ids)}
     counts = sorted(
         (
-            (len(answer.centers), number_of[answer.frame_id], answer)
+            (max(len(answer.centers), len(answer.matched)), number_of[answer.frame_id], answer)
             for answer in evaluation.answers
         ),
         key=lambda row: (-row[0], row[1]),

@@ -68,6 +68,12 @@ MONOTAKD = "distillation={kind: monotakd, teacher: runs/t"
             r"feature, classes, box and direction are all 0",
         ),
         (
+            "kitti_cmkd",
+            ("train.epochs=40",),
+            r"response_from_epoch=60: answers would never be learnt in 40 epochs",
+        ),
+        ("kitti_caddn", ("model.bev_channels=[]",), r"model\.bev_channels=\[\]: "),
+        (
             "kitti_add_bev",
             ("distillation.heads=7",),
             r"distillation\.heads=7: must divide model\.lifted_channels=128",

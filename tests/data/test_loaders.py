@@ -300,3 +300,14 @@ def test_pixels_of_a_batch_lie_as_convolutions_want_them() -> None:
     """A whole batch would be turned around otherwise, here and in every step."""
     images = make_batch([surround_frame(0), surround_frame(1)], CODEC).images
     assert images.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_of_a_moment_those_stay_that_a_camera_sees() -> None:
+    """One camera looks ahead; nearer objects behind it do not push out what it sees."""
+    frame = surround_frame(0, cameras=1)
+    assert frame.boxes_cam is not None
+    seen = set(frame.boxes_cam[0].object_ids.tolist())
+    how = replace(preparation(), max_objects=len(seen))
+    batch = prepare_batch([frame], [torch.Generator()], how)
+    assert set(batch.boxes_bev.object_ids[0].tolist()) == seen
+    assert set(batch.boxes_cam.object_ids[0, 0].tolist()) == seen

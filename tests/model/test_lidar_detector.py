@@ -120,3 +120,12 @@ def test_it_reads_points_alone_and_nothing_waits(head: Head) -> None:
         assert torch.equal(second[name], value), name
     with pytest.raises(DataError, match=r"model\.kind=lidar reads LiDAR points: none are given"):
         detector(replace(batch, points=None, point_offsets=None))
+
+
+def test_pillars_are_as_exact_in_low_precision_training() -> None:
+    net = PillarNet(GRID, channels=6)
+    points = torch.randn(500, 4) * torch.tensor([10.0, 10, 1, 0.1])
+    offsets = torch.tensor([0, 500])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = net(points, offsets)
+    assert torch.equal(low, net(points, offsets))

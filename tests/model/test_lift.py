@@ -138,3 +138,17 @@ def test_gradients_reach_features_and_depth_and_nothing_waits() -> None:
     assert depth.grad is not None
     assert (features.grad.abs().sum((0, 2, 3, 4)) > 0).all()
     assert (depth.grad.abs().sum((0, 2, 3, 4)) > 0).all()
+
+
+def test_places_are_as_exact_in_low_precision_training() -> None:
+    """bfloat16 has 8 bits: a voxel 40 m away would move by a cell."""
+    frame = surround_frame(0)
+    voxels = GRID.voxel_centers().flatten(0, 2)
+    plain = sights_of([frame], voxels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = sights_of([frame], voxels)
+        features, depth = maps(6)
+        lifted = lean_lift(features, depth, low)
+    assert torch.equal(low.cells, plain.cells)
+    assert torch.equal(low.bins, plain.bins)
+    assert torch.equal(lifted, lean_lift(features, depth, plain))

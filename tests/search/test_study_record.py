@@ -193,3 +193,18 @@ def test_where_a_teacher_lies_does_not_matter_who_it_is_does() -> None:
     known = identity(tiny_config(**add), taught)
     assert identity(moved, taught).digest == known.digest
     assert identity(moved, {**DATA, "teacher": "u"}).digest != known.digest
+
+
+def test_of_an_assistant_only_its_place_does_not_matter() -> None:
+    own = {
+        "model": {"kind": "bev", "residual_stream": True}, "distillation__kind": "monotakd",
+        "distillation__teacher": "runs/a",
+    }  # fmt: skip
+    plain = identity(tiny_config(**own)).digest
+    for change in (
+        {"distillation__assistant_depth": "objects"},
+        {"distillation__assistant_weight": 5.0},
+    ):
+        assert identity(tiny_config(**own, **change)).digest != plain
+    moved = [{"distillation__assistant": place} for place in ("runs/b", "s3://c")]
+    assert len({identity(tiny_config(**own, **change)).digest for change in moved}) == 1

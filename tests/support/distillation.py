@@ -126,7 +126,7 @@ def monotakd(head: Head, *, shares: bool = False, lite: bool = False, **changes:
     settings: dict[str, object] = {
         "intra": 1.0, "residual": 0.0 if lite else 1.0, "direct": 0.0, "assistant_weight": 1.0,
         "classes": 2.0, "box": 2.0, "direction": 4.0, "normalisation": "standardise",
-        "residual_threshold": 0.6, "signed_residual": False,
+        "residual_threshold": 0.6,
     }  # fmt: skip
     torch.manual_seed(3)
     distiller = MonoTakdDistiller(
@@ -163,7 +163,7 @@ PAIRS: Mapping[str, Callable[[], Pair]] = {
     "cmkd, centres": lambda: cmkd("centers", empty_weight=0.05, direction=4.0),
     "monotakd, anchors": lambda: monotakd("anchors"),
     "monotakd, centres": lambda: monotakd("centers", normalisation="range", direct=1.0),
-    "monotakd, shared": lambda: monotakd("anchors", shares=True, signed_residual=True),
+    "monotakd, shared": lambda: monotakd("anchors", shares=True),
     "monotakd, lite": lambda: monotakd("anchors", lite=True),
     "add by rays": lambda: add_on_dense(encoding="ray"),
     "add without encoding": lambda: add_on_dense(encoding="none"),

@@ -11,6 +11,7 @@ from mono3d.config.schema import RunConfig
 from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 from mono3d.errors import ConfigError
 from mono3d.training.checkpoint import save_checkpoint
+from mono3d.training.datasets import build_dataset
 from mono3d.training.distillation_assembly import with_teacher_found
 from mono3d.training.local import train_locally
 from mono3d.training.loop import train_step
@@ -88,6 +89,17 @@ def test_answers_are_learnt_from_their_epoch_on(world: Path, teacher: Path) -> N
     assert first["distill/feature"] > 0
     assert first["distill/classes"] == first["distill/box"] == first["distill/direction"] == 0
     assert second["distill/classes"] > 0
+
+
+def test_empty_cells_are_those_without_a_point(world: Path, teacher: Path) -> None:
+    """Weighing them by nothing changes the loss; the teacher's map itself is nowhere zero."""
+    found = []
+    for weight in (1.0, 0.0):
+        parts = build_parts(
+            student_config(world, teacher, f"distillation.empty_weight={weight}"), Place()
+        )
+        found.append(float(step(parts, 0.0)["distill/feature"]))
+    assert found[0] != pytest.approx(found[1], rel=1e-3)
 
 
 def test_frames_without_labels_learn_from_the_teacher_alone(world: Path, teacher: Path) -> None:
@@ -199,6 +211,9 @@ def test_teacher_and_student_are_ordinary_runs(
     assert terms <= lines[0]["metrics"].keys()
     state = json.loads((Path(result.last_checkpoint) / "state.json").read_text())
     assert state["data"]["teacher"]["checkpoint"].endswith("step_00000002")
-    Detector.load("runs/student")
+    detector = Detector.load("runs/student")
+    dataset = build_dataset(student_config(world, Path("runs/teacher")), "val", with_points=False)
+    with pytest.raises(ConfigError, match=r"flip \(--flip\): is for detectors that answer in im"):
+        detector.detect(dataset[0], flip=True)
     with pytest.raises(ConfigError, match=r"has model\.kind=lidar: it is a teacher"):
         Detector.load("runs/teacher")

@@ -155,3 +155,23 @@ def test_a_damaged_checkpoint_is_refused(base: tuple[TrainState, Path], tmp_path
     (tmp_path / "step" / "ema.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"ema\.safetensors is missing"):
         start_from(tmp_path / "step", fresh(config), facts_of(config))
+
+
+def test_anchors_of_other_classes_start_afresh(tmp_path: Path) -> None:
+    """Their channels are of all classes at once: another order would mix them up."""
+    grid = {
+        "kind": "bev", "backbone": {"width": 16}, "channels": 8, "lifted_channels": 8,
+        "bev_channels": [8], "bev_layers": 1, "depth_bins": {"count": 4},
+        "grid": {"cell_m": 0.64, "num_heights": 1},
+    }  # fmt: skip
+    config = tiny_config(model=grid, data__class_names=["car", "truck"])
+    state = fresh(config)
+    save_checkpoint(state, tmp_path / "base", facts=facts_of(config), metrics={})
+    for names, is_same in ((["car", "truck"], True), (["truck", "car"], False)):
+        other = tiny_config(model=grid, data__class_names=names, seed=5)
+        started = fresh(other)
+        start_from(tmp_path / "base", started, facts_of(other))
+        found, wanted = student_of(started), state.ema.values
+        name = "head.branches.conv.weight"
+        assert torch.equal(found[name], wanted[name]) is is_same
+        assert torch.equal(found["collapse.0.weight"], wanted["collapse.0.weight"])

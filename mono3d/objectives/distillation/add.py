@@ -28,15 +28,16 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mono3d.codec.detector_codec import DetectorCodec
 from mono3d.codec.map_layout import MapLayout
 from mono3d.codec.point_codec import gather_points
+from mono3d.errors import ConfigError
 from mono3d.objectives.distillation.attention import CellAttention, ObjectAttention
 from mono3d.objectives.distillation.encoding import Encoding, PositionalEncoding
 from mono3d.objectives.distillation.protocol import FrozenTeacher, require_features
 from mono3d.objectives.losses.depth import SMOOTH_L1_BETA, smooth_l1
+from mono3d.objectives.losses.quality_focal import quality_focal
 from mono3d.objectives.protocol import StepContext
 from mono3d.structures import Batch, LossTerms, Predictions
 
@@ -187,6 +188,12 @@ class AddDistiller:
         names = list(settings.features)
         require_features(student_features, names, whose="the network")
         require_features(teacher_features, names, whose="its teacher")
+        for name in names:
+            if settings.compares_features and student_features[name][0] % settings.heads:
+                raise ConfigError(
+                    f"{name!r} has {student_features[name][0]} channels, which "
+                    f"distillation.heads={settings.heads} does not divide"
+                )
         self._by_rays = settings.encoding == "ray"
         self._strides = {name: student_features[name][1] for name in names}
         self._maps = {
@@ -247,9 +254,7 @@ class AddDistiller:
     ) -> Float[Tensor, ""]:
         """Class probabilities at all points, regressions at the positives."""
         said, wanted = (answer.responses["class_logits"].float() for answer in (student, teacher))
-        probability, target = said.sigmoid(), wanted.sigmoid()
-        entropy = F.binary_cross_entropy_with_logits(said, target, reduction="none")
-        total = (entropy * (probability - target).square()).sum()
+        total = quality_focal(said, wanted.sigmoid()).sum()
         index = batch.positives.index.flatten(0, -2)
         valid = batch.positives.valid.flatten(0, -2)
         for name in self._settings.responses:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mono3d.codec.bev_codec import LIFTED
+from mono3d.codec.bev_codec import LIFTED, PILLARS
 from mono3d.objectives.distillation.protocol import FrozenTeacher, require_features
 from mono3d.objectives.distillation.soft_boxes import SoftBoxes
 from mono3d.objectives.protocol import StepContext
@@ -60,7 +60,7 @@ class CmkdDistiller:
             ConfigError: One of them has no map on the grid.
         """
         require_features(student_features, [LIFTED], whose="the network")
-        require_features(teacher_features, [LIFTED], whose="its teacher")
+        require_features(teacher_features, [LIFTED, PILLARS], whose="its teacher")
         self._settings = settings
         self._teacher = teacher
         self._soft_boxes = soft_boxes
@@ -78,8 +78,9 @@ class CmkdDistiller:
         """
         teacher = self._teacher(batch)
         settings = self._settings
-        own, wanted = student.features[LIFTED].float(), teacher.features[LIFTED].float()
-        terms: dict[str, Tensor] = {"feature": settings.feature * self._feature_sum(own, wanted)}
+        terms: dict[str, Tensor] = {
+            "feature": settings.feature * self._feature_sum(student.features, teacher.features)
+        }
         counts = float(context.progress >= settings.response_from_epoch)
         found = self._soft_boxes(student.responses, teacher.responses)
         for name, value in found.items():
@@ -88,9 +89,9 @@ class CmkdDistiller:
         share = context.world_size * cameras / context.num_images
         return {name: share * value for name, value in terms.items()}
 
-    def _feature_sum(self, own: Tensor, wanted: Tensor) -> Tensor:
+    def _feature_sum(self, own: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
         """Sum over frames of the mean squared difference, empty cells weighing less if wanted."""
-        error = (own - wanted).square().mean(1)
-        is_empty = wanted.abs().sum(1) == 0
+        error = (own[LIFTED].float() - wanted[LIFTED].float()).square().mean(1)
+        is_empty = wanted[PILLARS].abs().sum(1) == 0
         weight = torch.where(is_empty, self._settings.empty_weight, 1.0)
         return ((error * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)).sum()

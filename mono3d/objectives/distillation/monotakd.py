@@ -6,16 +6,18 @@ map has beyond that, the answers learn as in CMKD. With T, A the maps of teacher
 normalisation of each map by itself, and sg a stop of the gradient:
 
     intra    = mean of (visual stream - sg A)^2
-    residual = mean of (aligned stream - sg R)^2,  R = |n(T) - n(A)|, 0 where below tau max R
+    residual = mean of (aligned stream - sg R)^2,  R = |n(T) - n(A)|, 0 where below tau max R,
+               the maximum of each channel of a frame
     classes, box, direction: see `soft_boxes`
     direct   = mean of (fused map - sg T)^2, which the paper compares with (its table 4)
 
-Kept of the public code: tau 0.6 and the absolute value. Its defects are not: there the intra term
-is detached from the student, the head reads one stream only, and the normalisation runs over the
-whole batch, so that one extreme cell scales every frame. Ours: maps are standardised by channel in
-each frame (or brought to [0, 1], as the code does with the batch), and the assistant is either a
-checkpoint of its own, or shares the student's image features and collapses them by an adapter that
-learns the teacher's map.
+Kept of the public code: tau 0.6 and the absolute value; the aligned stream is never negative, so
+it could not learn a signed residual. Its defects are not: there the intra term is detached from the
+student, the head reads one stream only, and the normalisation runs over the whole batch, so that
+one extreme cell scales every frame (here it scales its own channel of its own frame). Ours: maps
+are standardised by channel in each frame (or brought to [0, 1], as the code does with the batch),
+and the assistant is either a checkpoint of its own, or shares the student's image features and
+collapses them by an adapter that learns the teacher's map.
 """
 
 from collections.abc import Mapping
@@ -51,7 +53,6 @@ class MonoTakdSettings:
     direction: float
     normalisation: Normalisation
     residual_threshold: float
-    signed_residual: bool
 
 
 class MonoTakdDistiller:
@@ -121,7 +122,6 @@ class MonoTakdDistiller:
                 between,
                 normalisation=settings.normalisation,
                 threshold=settings.residual_threshold,
-                is_signed=settings.signed_residual,
             )
             aligned = student.features[RESIDUAL].float()
             sums["residual"] = settings.residual * _squared(aligned, missing)
@@ -142,7 +142,6 @@ def residual_map(
     *,
     normalisation: Normalisation,
     threshold: float,
-    is_signed: bool = False,
 ) -> Float[Tensor, "b c y x"]:
     """What a teacher's map has and an assistant's has not, where it is much.
 
@@ -151,13 +150,14 @@ def residual_map(
         assistant: Of the same frames.
         normalisation: `standardise`: mean 0 and deviation 1 in each channel; `range`: smallest 0
             and greatest 1 over all channels. Each frame by itself.
-        threshold: Share of the frame's greatest residual below which it is 0.
-        is_signed: Keep the sign.
+        threshold: Share of the greatest residual below which it is 0: of the channel where maps
+            are standardised by channel, since channels that are seldom on reach tens of deviations,
+            else of the frame.
     """
     difference = _normalised(teacher, normalisation) - _normalised(assistant, normalisation)
     size = difference.abs()
-    is_much = size >= threshold * size.amax((1, 2, 3), keepdim=True)
-    return torch.where(is_much, difference if is_signed else size, 0.0)
+    together = (2, 3) if normalisation == "standardise" else (1, 2, 3)
+    return torch.where(size >= threshold * size.amax(together, keepdim=True), size, 0.0)
 
 
 def _normalised(maps: Float[Tensor, "b c y x"], how: Normalisation) -> Float[Tensor, "b c y x"]:
