@@ -146,7 +146,7 @@ class BevDetector(nn.Module):
         self, level: Float[Tensor, "n c h w"], depth: Float[Tensor, "n d h w"], sights: Sights
     ) -> Float[Tensor, "b stacked y x"]:
         """All heights of each cell, side by side."""
-        frames = (len(sights.camera), -1)
+        frames = (sights.camera.shape[0], -1)  # not len(), which would fix the batch of an export
         voxels = lean_lift(level.unflatten(0, frames), depth.unflatten(0, frames), sights)
         stacked: Tensor = voxels.unflatten(2, (self._grid.num_heights, *self._grid.size))
         return stacked.flatten(1, 2)
