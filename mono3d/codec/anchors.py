@@ -119,7 +119,7 @@ class AnchorCodec(BevCodec):
         wanted = torch.where(found >= self._positive_iou, found, 0.0)
         is_best = torch.where(best > 0, found == best, self._is_own(boxes))
         wanted = torch.where(is_best & boxes.valid[..., None, None, None], found + 1, wanted)
-        # Of the objects of its class an anchor learns the nearest; of equal ones the first.
+        # Of its class it learns the object that it overlaps most; of equal ones the first.
         order = torch.arange(boxes.labels.shape[1], device=boxes.labels.device)
         wanted = wanted * (1 - _TIE * order)[:, None, None, None]
         label = boxes.labels[..., None, None, None].expand_as(wanted)

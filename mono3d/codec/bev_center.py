@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from mono3d.codec.bev_codec import BevCodec, BevTargets
 from mono3d.codec.heading import AxisHeading
 from mono3d.codec.heatmap import bump_radius, draw_bumps
-from mono3d.codec.point_codec import MAX_LOG_DIMS, gather_points
+from mono3d.codec.point_codec import MAX_LOG_DIMS, gather_points, level_peaks
 from mono3d.structures import Boxes3D, Inputs, Positives, map_tensors
 
 _LEAST_RADIUS = 2.0
@@ -93,9 +93,7 @@ class BevCenterCodec(BevCodec):
         """Cells that no neighbour exceeds in a class; the score is the class probability."""
         scores = responses["class_logits"].float().sigmoid()
         num_classes = scores.shape[-1]
-        maps = scores.transpose(1, 2).unflatten(2, self.grid.size)
-        peaks = torch.where(maps == F.max_pool2d(maps, 3, stride=1, padding=1), maps, 0.0)
-        peaks = peaks.flatten(2).transpose(1, 2)
+        peaks = level_peaks(scores, self.grid.size)
         best, flat = peaks.flatten(1).topk(min(top_k, peaks[0].numel()))
         index, labels = flat // num_classes, flat % num_classes
         said = {name: gather_points(responses[name], index).float() for name in _BOX_RESPONSES}

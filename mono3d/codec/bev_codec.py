@@ -48,7 +48,6 @@ class BevTargets:
     boxes: Boxes3D
     """[b p], in the bev frame; `valid` is that of the positives."""
     index: Int64[Tensor, "b p"]
-    weight: Float[Tensor, "b p"]
 
 
 class BevCodec(ABC):
@@ -175,7 +174,6 @@ class BevCodec(ABC):
                 valid=positives.valid,
             ),
             index=positives.index,
-            weight=positives.weight,
         )
 
     def depth_at_centers(

@@ -255,7 +255,7 @@ class PointCodec(ABC):
         """Scores that no neighbour on the level exceeds; 0 elsewhere."""
         sizes = [level_size((images.shape[-2], images.shape[-1]), s) for s in self.strides]
         levels = scores.split([height * width for height, width in sizes], dim=1)
-        return torch.cat([_level_peaks(*pair) for pair in zip(levels, sizes, strict=True)], dim=1)
+        return torch.cat([level_peaks(*pair) for pair in zip(levels, sizes, strict=True)], dim=1)
 
     def depth_at_centers(
         self, responses: Mapping[str, Tensor], batch: Batch
@@ -406,9 +406,10 @@ class PointCodec(ABC):
         )
 
 
-def _level_peaks(
+def level_peaks(
     scores: Float[Tensor, "n points classes"], size: tuple[int, int]
 ) -> Float[Tensor, "n points classes"]:
+    """Scores of a map that none of their eight neighbours exceeds; 0 elsewhere."""
     grid = scores.transpose(1, 2).unflatten(2, size)
     highest = F.max_pool2d(grid, 3, stride=1, padding=1)
     return torch.where(grid == highest, grid, 0.0).flatten(2).transpose(1, 2)

@@ -7,7 +7,7 @@ or, in a folder whose calibrations do not know one, the camera's own place with 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path, PurePath
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from mono3d.codec.box_frames import boxes_in_bev
 from mono3d.data.drives import kitti_drives
 from mono3d.data.files import (
     DataPath,
@@ -36,8 +37,7 @@ from mono3d.data.kitti_format import (
 )
 from mono3d.data.labels import IGNORED, LabelMap, check_classes, label_of
 from mono3d.errors import DataError
-from mono3d.geometry.boxes import yaw_bev_from_cam
-from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM, transform_points
+from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM
 from mono3d.structures import Boxes3D, Frame
 
 CAMERA = "image_2"
@@ -168,7 +168,7 @@ class KittiDataset:
         boxes_cam, boxes_bev = None, None
         if self._has_labels:
             boxes = self._boxes(index)
-            boxes_cam, boxes_bev = (boxes,), _in_bev(boxes, pose)
+            boxes_cam, boxes_bev = (boxes,), boxes_in_bev(boxes, pose)
         return Frame(
             frame_id=name,
             camera_names=(CAMERA,),
@@ -229,7 +229,7 @@ class KittiDataset:
     def lidar_objects(self, index: int) -> tuple[Float[Tensor, "n 4"], Boxes3D]:
         """Points and labelled objects of a frame in the bev frame, without its image."""
         pose = torch.from_numpy(self._bev_from_cam[index]).float()
-        return self._points(self._ids[index]), _in_bev(self._boxes(index), pose)
+        return self._points(self._ids[index]), boxes_in_bev(self._boxes(index), pose)
 
     @cached_property
     def drives(self) -> frozenset[str] | None:
@@ -297,14 +297,6 @@ class KittiDataset:
         points = read_velodyne(self._folder / "velodyne" / f"{name}.bin")
         # Columns one after the other: products with few rows read them that way fastest.
         return torch.from_numpy(np.ascontiguousarray(points.T)).T
-
-
-def _in_bev(boxes: Boxes3D, bev_from_cam: Float[Tensor, "4 4"]) -> Boxes3D:
-    return replace(
-        boxes,
-        centers=transform_points(boxes.centers, bev_from_cam),
-        yaw=yaw_bev_from_cam(boxes.yaw, bev_from_cam),
-    )
 
 
 def frames_of_split(root: DataPath, split: str) -> list[str]:

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
+from mono3d.codec.box_frames import boxes_in_bev
 from mono3d.codec.nuscenes_names import CLASS_RANGE_M
 from mono3d.codec.nuscenes_poses import FramePose
-from mono3d.geometry.boxes import forward_bev, yaw_bev_from_cam
+from mono3d.geometry.boxes import forward_bev
 from mono3d.geometry.camera import transform_points
 from mono3d.structures import Boxes3D, Detections, to_device
 
@@ -46,28 +47,27 @@ def to_global(detections: Detections, pose: FramePose) -> Detections:
     They are in the camera's frame if it has one camera, else in the bev frame.
     """
     boxes = to_device(detections.boxes, "cpu")
-    if len(pose.global_from_cam) > 1:
-        return Detections(boxes=_from_bev(boxes, pose), scores=detections.scores.cpu())
-    global_from_cam = pose.global_from_cam[0]
-    right, ahead = boxes.velocity.double().unbind(-1)
-    velocity = torch.stack([right, torch.zeros_like(right), ahead], dim=-1)
     boxes = replace(
         boxes,
-        centers=transform_points(boxes.centers.double(), global_from_cam),
-        yaw=yaw_bev_from_cam(boxes.yaw.double(), global_from_cam),
-        velocity=(velocity @ global_from_cam[:3, :3].T)[:, :2],
+        centers=boxes.centers.double(),
+        yaw=boxes.yaw.double(),
+        velocity=boxes.velocity.double(),
     )
+    if len(pose.global_from_cam) > 1:
+        boxes = _from_bev(boxes, pose)
+    else:  # the global frame is a bev frame with its origin far away
+        boxes = boxes_in_bev(boxes, pose.global_from_cam[0])
     return Detections(boxes=boxes, scores=detections.scores.cpu())
 
 
 def _from_bev(boxes: Boxes3D, pose: FramePose) -> Boxes3D:
-    forward, left = boxes.velocity.double().unbind(-1)
+    forward, left = boxes.velocity.unbind(-1)
     velocity = torch.stack([forward, left, torch.zeros_like(left)], dim=-1)
     rotation = pose.global_from_bev[:3, :3]
-    heading = forward_bev(boxes.yaw.double()) @ rotation.T
+    heading = forward_bev(boxes.yaw) @ rotation.T
     return replace(
         boxes,
-        centers=transform_points(boxes.centers.double(), pose.global_from_bev),
+        centers=transform_points(boxes.centers, pose.global_from_bev),
         yaw=torch.atan2(heading[:, 1], heading[:, 0]),
         velocity=(velocity @ rotation.T)[:, :2],
     )
