@@ -207,7 +207,7 @@ def _check_fit(by_role: Mapping[str, TeacherFacts], student: RunConfig) -> None:
         keys += _SHARED_TO_START
     _check_answers_alike(teacher, student, keys)
     distillation = student.distillation
-    if isinstance(distillation, MonoTakdConfig) and distillation.assistant_depth == "objects":
+    if ASSISTANT not in by_role and getattr(distillation, "assistant_depth", None) == "objects":
         _check_has_labels(student.data, "distillation.assistant_depth=objects")
     if ASSISTANT in by_role:
         _check_answers_alike(by_role[ASSISTANT], student, ("kind", *_SHARED_MAP))
