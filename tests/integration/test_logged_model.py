@@ -15,6 +15,7 @@ import mono3d
 from mono3d.config.load import load_recipe
 from mono3d.data.kitti_format import read_calibration
 from mono3d.data.loaders import prepare_batch
+from mono3d.geometry.box_iou import footprints_cam
 from mono3d.structures import Boxes3D, Detections
 from mono3d.tracking.tracker import RunIdentity
 from mono3d.training.assembly import build_preparation
@@ -108,7 +109,11 @@ def test_a_logged_network_says_what_the_detector_says(
             assert len(wanted) > 3
             found = detections({name: value[number] for name, value in answers.items()})
             found = suppress(
-                found.boxes, found.scores, min_score=0.0, max_iou=config.evaluation.nms_iou
+                found.boxes,
+                found.scores,
+                min_score=0.0,
+                max_iou=config.evaluation.nms_iou,
+                place=footprints_cam,
             )
             assert_same(found, wanted)
 
