@@ -5,14 +5,17 @@ height, a bird's-eye-view backbone and an anchor head. BEVDepth (arXiv:2206.1009
 cameras on one grid, depth that knows its camera and a centre head. Ours: any backbone with the
 pyramid of the other detectors at one stride, the lean lift (`lift.py`), group norm.
 
-With true depth in its input the distribution is that depth's, one-hot, and everything else as it
-is: MonoTAKD's assistant (arXiv:2404.04910) and ADD's teacher (arXiv:2211.16779; how depth enters a
-detector that lifts is our reconstruction).
+With true depth in its input the distribution is that depth's in every cell that has some, and
+everything else as it is: MonoTAKD's assistant (arXiv:2404.04910) and ADD's teacher
+(arXiv:2211.16779; how depth enters a detector that lifts is our reconstruction). MonoTAKD's code
+takes the mean depth of a cell, one-hot; a cell at the edge of an object then has a depth where
+nothing is, so ours has the share of its pixels in each bin.
 """
 
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -98,12 +101,13 @@ class BevDetector(nn.Module):
         image_size = (inputs.images.shape[-2], inputs.images.shape[-1])
         projection, pose = inputs.projection.flatten(0, 1), inputs.bev_from_cam.flatten(0, 1)
         logits = self.depth(level, projection, pose, image_size)
-        told, sights = self._told(inputs), self._sights(inputs, image_size)
+        said, sights = _shares(logits), self._sights(inputs, image_size)
+        told = self._told(inputs, said)
         lifts_by_truth = self._depth_use == "lift"
-        distribution = told if lifts_by_truth and told is not None else _shares(logits)
+        distribution = told if lifts_by_truth and told is not None else said
         maps = self._on_grid(self._lift(level, distribution, sights))
         if told is not None and not lifts_by_truth:
-            maps[ASSISTANT] = self._lift(level, told, sights)
+            maps[ASSISTANT] = self._lift(level, told.detach(), sights)
         maps[BEV] = self.bev_net(maps[LIFTED])
         return Predictions(
             responses={
@@ -122,15 +126,18 @@ class BevDetector(nn.Module):
             return {VISUAL: collapsed, RESIDUAL: residual, LIFTED: joined}
         return {LIFTED: self.adaptation(collapsed)}
 
-    def _told(self, inputs: Inputs) -> Float[Tensor, "n d h w"] | None:
-        """The distribution of true depth, where it is used."""
+    def _told(
+        self, inputs: Inputs, said: Float[Tensor, "n d h w"]
+    ) -> Float[Tensor, "n d h w"] | None:
+        """The distribution of true depth, where that is used; what is said in cells without."""
         if self._depth_use == "none":
             return None
         if inputs.depth_input is None:
             if self._depth_use == "lift":
                 raise DataError("a network with model.depth_input reads true depth: none is given")
             return None
-        return self.depth.told(inputs.depth_input.flatten(0, 1), self.stride)
+        told, is_known = self.depth.told(inputs.depth_input.flatten(0, 1), self.stride)
+        return torch.where(is_known, told, said)
 
     def _sights(self, inputs: Inputs, image_size: tuple[int, int]) -> Sights:
         return find_sights(

@@ -7,9 +7,8 @@ augmentation is in the projection already.
 """
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mono3d.codec.depth import DepthBins
 from mono3d.geometry.camera import focal_px
@@ -67,16 +66,25 @@ class DepthDistribution(nn.Module):
         # Not a product: autocast would take that to bfloat16.
         return (within * self.centers_m[:, None]).sum(1)
 
-    def told(self, depth_m: Float[Tensor, "n 1 h w"], stride: int) -> Float[Tensor, "n bins hf wf"]:
-        """One-hot distribution of true depth: of each cell the mean of its known pixels.
+    def told(
+        self, depth_m: Float[Tensor, "n 1 h w"], stride: int
+    ) -> tuple[Float[Tensor, "n bins hf wf"], Bool[Tensor, "n 1 hf wf"]]:
+        """True depth as a distribution: of each cell's known pixels the share in each bin.
 
-        Nothing is anywhere in cells without a known pixel, or whose depth no bin holds.
+        Returns:
+            The distribution, which has nothing where no bin holds the depth; and which cells have
+            a known pixel.
         """
-        known = F.avg_pool2d((depth_m > 0).float(), stride, ceil_mode=True)
-        mean = F.avg_pool2d(depth_m, stride, ceil_mode=True) / torch.where(known > 0, known, 1.0)
-        index: Int64[Tensor, "n hf wf"] = self.bins.index(mean[:, 0])
-        shape = (len(index), self.bins.count + 1, *index.shape[1:])
-        return mean.new_zeros(shape).scatter(1, index[:, None], 1.0)[:, :-1]
+        height, width = (-(-side // stride) for side in depth_m.shape[-2:])
+        known = depth_m[:, 0] > 0
+        image, row, column = known.nonzero(as_tuple=True)
+        bins = self.bins.index(depth_m[:, 0][known])
+        cell = (image * (self.bins.count + 1) + bins) * height + row // stride
+        counts = depth_m.new_zeros(len(depth_m) * (self.bins.count + 1) * height * width)
+        counts.index_add_(0, cell * width + column // stride, depth_m.new_ones(len(cell)))
+        votes = counts.view(-1, self.bins.count + 1, height, width)
+        of_cell = votes.sum(1, keepdim=True)
+        return (votes / of_cell.clamp(min=1.0))[:, :-1], of_cell > 0
 
     def _camera_numbers(
         self,

@@ -80,23 +80,41 @@ def test_an_object_of_another_camera_changes_another_part_of_the_grid(head: Head
 
 
 def test_with_true_depth_features_lie_where_it_says(head: Head) -> None:
-    """An assistant's probability is one in the bin of the depth that it is told, else zero."""
+    """A cell whose pixels agree has all of itself in one bin."""
     detector = make_bev_detector(head, depth_use="lift")
     depth_m = torch.zeros(1, 1, 64, 96)
     depth_m[0, 0, 16:24, 40:48] = 11.0
-    told = detector.depth.told(depth_m, STRIDE)
-    assert told.sum() == 1
+    told, is_known = detector.depth.told(depth_m, STRIDE)
+    assert told.sum() == is_known.sum() == 1
     assert told[0, int(BINS.index(torch.tensor(11.0))), 2, 5] == 1
 
 
-def test_cells_take_the_mean_of_their_known_pixels(head: Head) -> None:
+def test_cells_have_the_share_of_their_known_pixels_in_each_bin(head: Head) -> None:
+    """Of a cell at the edge of an object: not one depth between it and what is behind."""
     detector = make_bev_detector(head, depth_use="lift")
-    depth_m = torch.zeros(1, 1, 64, 96)
-    depth_m[0, 0, 0, 0], depth_m[0, 0, 7, 7] = 10.0, 20.0
+    depth_m = torch.zeros(2, 1, 61, 93)  # the last row and column of cells are cut
+    depth_m[1, 0, 0, 0], depth_m[1, 0, 7, 6:8] = 10.0, 20.0
+    depth_m[1, 0, 60, 92] = 30.0
     depth_m[0, 0, 30, 30] = 90.0  # beyond the bins
-    told = detector.depth.told(depth_m, STRIDE)
-    assert told.sum() == 1
-    assert told[0, int(BINS.index(torch.tensor(15.0))), 0, 0] == 1
+    told, is_known = detector.depth.told(depth_m, STRIDE)
+    assert told.shape == (2, BINS.count, 8, 12)
+    near, far, corner = BINS.index(torch.tensor([10.0, 20.0, 30.0])).tolist()
+    assert told[1, near, 0, 0] == pytest.approx(1 / 3)
+    assert told[1, far, 0, 0] == pytest.approx(2 / 3)
+    assert told[1, corner, 7, 11] == 1
+    assert told.sum() == pytest.approx(2)
+    assert is_known.nonzero().tolist() == [[0, 0, 3, 3], [1, 0, 0, 0], [1, 0, 7, 11]]
+
+
+def test_where_no_depth_is_known_an_assistant_lifts_by_what_it_says(head: Head) -> None:
+    batch = batch_for(head, depth=True)
+    assert batch.depth_input is not None
+    assistant, student = make_bev_detector(head, depth_use="lift"), make_bev_detector(head)
+    blind = replace(batch, depth_input=torch.zeros_like(batch.depth_input))
+    assert torch.equal(
+        assistant.eval()(blind).features["bev_lifted"],
+        student.eval()(batch).features["bev_lifted"],
+    )
 
 
 def test_an_assistant_reads_its_depth_and_says_so_without(head: Head) -> None:
