@@ -88,8 +88,8 @@ class Boxes3D:
     def __len__(self) -> int:
         return len(self.yaw)
 
-    def select(self, index: Tensor) -> "Boxes3D":
-        """Boxes at an index or mask along the first axis."""
+    def select(self, index: Tensor | slice) -> "Boxes3D":
+        """Boxes at an index, mask or slice along the first axis."""
         return map_tensors(self, lambda tensor: tensor[index])
 
 

@@ -10,6 +10,7 @@ from mono3d.cli.demo import demo
 from mono3d.cli.doctor import doctor
 from mono3d.cli.evaluate import evaluate
 from mono3d.cli.predict import predict
+from mono3d.cli.pseudo_label import pseudo_label
 from mono3d.cli.study import study
 from mono3d.cli.train import train
 from mono3d.errors import Mono3dError
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command(rich_help_panel="Runs")(train)
 app.command(rich_help_panel="Runs")(evaluate)
 app.command(rich_help_panel="Runs")(predict)
+app.command(rich_help_panel="Runs")(pseudo_label)
 app.command(rich_help_panel="Runs")(study)
 app.command(rich_help_panel="Runs")(demo)
 app.add_typer(metrics.app, name="metrics", rich_help_panel="Runs")

@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from mono3d.codec.box_frames import boxes_in_camera
 from mono3d.codec.points import level_size
 from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.camera import project
-from mono3d.structures import Batch, Boxes3D
+from mono3d.structures import Batch, Boxes3D, Frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,14 @@ class TargetObjects:
     depth_m: Float[Tensor, "n k"]
     labels: Int64[Tensor, "n k"]
     valid: Bool[Tensor, "n k"]
+
+
+def boxes_in_image(boxes: Boxes3D, frame: Frame, camera: int) -> tuple[Boxes3D, Bool[Tensor, " k"]]:
+    """Boxes of the bev frame in that of a frame's camera, and which of them meet its image."""
+    there = boxes_in_camera(boxes, frame.bev_from_cam[camera])
+    corners = corners_cam(there.centers, there.dims_hwl, there.yaw)
+    size = (frame.images.shape[-2], frame.images.shape[-1])
+    return there, hull_2d(corners, frame.projection[camera], size)[1]
 
 
 def target_objects(batch: Batch, is_learnt: Callable[[Boxes3D], Tensor]) -> TargetObjects:

@@ -85,7 +85,12 @@ class _Member(Section):
     """Null: it is not evaluated on."""
     has_labels: bool = True
     """False: its frames are trained on without labels; only `model.has_depth_map` and distillation
-    learn from them."""
+    learn from them, and, with `pseudo_labels`, everything."""
+    pseudo_labels: str | None = None
+    """File or s3:// URI that `mono3d pseudo-label` wrote: its boxes are learnt as labels. For
+    has_labels=false."""
+    pseudo_min_score: float = Field(0.0, ge=0, le=1)
+    """Boxes of that file with a lower score are not learnt."""
     may_overlap_val: bool = False
     """Frames without labels may come from drives that a validation split has frames of: such a run
     has seen what it is measured on."""
@@ -97,6 +102,11 @@ class _Member(Section):
     def _is_used(self) -> "_Member":
         if self.train_split is None and self.val_split is None:
             raise ValueError("train_split and val_split are null: one of them must name frames")
+        if self.has_labels and self.pseudo_labels is not None:
+            raise ValueError(
+                f"pseudo_labels={self.pseudo_labels}: the set has labels of its own; with "
+                "has_labels=false they are left out"
+            )
         if not self.has_labels and self.val_split is not None:
             raise ValueError(
                 f"val_split={self.val_split}: frames without labels cannot be evaluated on; set it "

@@ -15,9 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from mono3d.codec.box_frames import boxes_in_camera
+from mono3d.codec.image_objects import boxes_in_image
 from mono3d.geometry.box_iou import footprints_bev
-from mono3d.geometry.boxes import corners_cam, hull_2d
 from mono3d.geometry.fast_iou import pairwise_bev_iou, rotated_nms
 from mono3d.structures import Boxes3D, Frame
 
@@ -141,16 +140,8 @@ def _footprints(boxes: Boxes3D) -> Float[np.ndarray, "n 5"]:
 
 def _is_seen(frame: Frame, boxes: Boxes3D) -> Bool[Tensor, " k"]:
     """Whether one of the frame's cameras would have each box in its image."""
-    views = [_in_view(frame, camera, boxes)[1] for camera in range(len(frame.images))]
+    views = [boxes_in_image(boxes, frame, camera)[1] for camera in range(len(frame.images))]
     return torch.stack(views).any(0)
-
-
-def _in_view(frame: Frame, camera: int, boxes: Boxes3D) -> tuple[Boxes3D, Bool[Tensor, " k"]]:
-    """Boxes in a camera's frame, and which of them are in its image."""
-    there = boxes_in_camera(boxes, frame.bev_from_cam[camera])
-    corners = corners_cam(there.centers, there.dims_hwl, there.yaw)
-    size = (frame.images.shape[-2], frame.images.shape[-1])
-    return there, hull_2d(corners, frame.projection[camera], size)[1]
 
 
 def _pasted(frame: Frame, boxes: Boxes3D, points: Float[Tensor, "m 4"]) -> Frame:
@@ -163,7 +154,7 @@ def _pasted(frame: Frame, boxes: Boxes3D, points: Float[Tensor, "m 4"]) -> Frame
     hidden = points_in_boxes(frame.points, boxes).any(1)
     cameras = []
     for camera, own in enumerate(frame.boxes_cam):
-        there, seen = _in_view(frame, camera, boxes)
+        there, seen = boxes_in_image(boxes, frame, camera)
         cameras.append(join_boxes([own, there.select(seen)]))
     return replace(
         frame,

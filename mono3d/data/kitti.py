@@ -251,6 +251,16 @@ class KittiDataset:
         """Every frame is a moment of its own."""
         return self._ids[index]
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """All that are read."""
+        return (CAMERA,)
+
+    def cameras_of(self, index: int) -> tuple[str, ...]:
+        """Those of a frame."""
+        del index
+        return self.cameras
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over names, labels and calibrations of these frames; pixels are not read."""

@@ -203,7 +203,7 @@ class NuScenesDataset:
         files = [file.decode() for file in self._index.camera_files[sample, channels].tolist()]
         return Frame(
             frame_id=self._frame_id(sample, channels),
-            camera_names=tuple(self._index.channels[channel] for channel in channels),
+            camera_names=self.cameras_of(index),
             images=read_views(
                 [self._blob_root / file for file in files],
                 self._index.image_sizes[sample, channels].tolist(),
@@ -253,6 +253,16 @@ class NuScenesDataset:
         """Token of the frame's sample."""
         sample, _ = self._locate(index)
         return str(self._index.sample_tokens[sample].decode())
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """All that are read."""
+        return self._cameras
+
+    def cameras_of(self, index: int) -> tuple[str, ...]:
+        """Those of a frame."""
+        _, channels = self._locate(index)
+        return tuple(self._index.channels[channel] for channel in channels)
 
     def pose(self, index: int) -> FramePose:
         """Sample and poses of a frame, for the evaluation of what is detected in it."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from mono3d.config.data_sections import (
     DataConfig,
@@ -23,6 +23,7 @@ from mono3d.data.kitti import KittiDataset
 from mono3d.data.merged import Member, MergedDataset
 from mono3d.data.nuscenes import NuScenesDataset
 from mono3d.data.nuscenes_labels import check_has_objects
+from mono3d.data.pseudo_labels import PseudoLabelled, read_pseudo_labels
 from mono3d.data.sampling import FrameDataset
 from mono3d.errors import ConfigError, DataError
 from mono3d.storage.location import is_s3, local_path
@@ -65,7 +66,7 @@ def build_dataset(
         if isinstance(data, NuScenesData):
             check_has_objects(data.class_names, data.label_map)
         name = data.train_split if split == "train" else data.val_split
-        dataset = _open_folder(
+        dataset: FrameDataset = _open_folder(
             data,
             name,
             data.class_names,
@@ -90,6 +91,12 @@ def build_dataset(
                 has_labels=has_labels and member.has_labels,
                 surround=surround,
             )
+            if member.pseudo_labels is not None and has_labels:
+                path = data_path(member.pseudo_labels, cache_gib=cache_gib)
+                labels = read_pseudo_labels(
+                    path, data.class_names, min_score=member.pseudo_min_score
+                )
+                dataset = PseudoLabelled(dataset, labels)
             members[member_name] = Member(
                 dataset=dataset, ground_height_m=member.ground_height_m, share=member.share
             )
@@ -149,7 +156,19 @@ def check_leakage(data: DataConfig, train: FrameDataset, val: FrameDataset) -> N
     )
     for name in unlabelled:
         for other, measured in val.members.items():
-            _check_drives(data, {name: train.members[name], other: measured})
+            own = train.members[name]
+            folder = own.folder if isinstance(own, PseudoLabelled) else own
+            _check_drives(data, {name: folder, other: measured})
+
+
+def pseudo_label_teachers(dataset: FrameDataset) -> dict[str, Any]:
+    """Who found the labels of sets that have none of their own, by name of the set."""
+    members = dataset.members if isinstance(dataset, MergedDataset) else {}
+    return {
+        name: own.labels.header.teacher
+        for name, own in members.items()
+        if isinstance(own, PseudoLabelled)
+    }
 
 
 def _check_drives(data: MergedData, pair: Mapping[str, FrameDataset]) -> None:
@@ -192,7 +211,7 @@ def _open_folder(
     cache_gib: float,
     has_labels: bool,
     surround: bool,
-) -> FrameDataset:
+) -> KittiDataset | NuScenesDataset:
     located = partial(data_path, cache_gib=cache_gib)
     match folder:
         case NuScenesFolder():
@@ -251,8 +270,9 @@ def _split_record(
 ) -> SplitRecord:
     name = folder.train_split if split == "train" else folder.val_split
     kind = folder.version if isinstance(folder, NuScenesFolder) else folder.kind
+    labels = " with pseudo-labels" if isinstance(dataset, PseudoLabelled) else ""
     return SplitRecord(
-        name=f"{prefix}{kind}/{name}",
+        name=f"{prefix}{kind}/{name}{labels}",
         source=folder.root if is_s3(folder.root) else str(local_path(folder.root).resolve()),
         fingerprint=dataset.fingerprint,
     )

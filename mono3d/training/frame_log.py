@@ -5,20 +5,24 @@ the end does not depend on how often the work was interrupted.
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from mono3d.errors import ConfigError, DataError
 from mono3d.structures import Boxes3D, Detections
 
+Found = TypeVar("Found")
+_Self = TypeVar("_Self", bound="FrameLog[Any]")
 
-class PredictionLog:
-    """A file of detections that grows frame by frame; used as a context."""
+
+class FrameLog(ABC, Generic[Found]):
+    """A file that grows frame by frame; used as a context."""
 
     def __init__(self, path: Path, call: Mapping[str, Any]) -> None:
         """Open a log, or begin one.
@@ -45,7 +49,17 @@ class PredictionLog:
         """Frames that are there."""
         self._stream = path.open("ab")
 
-    def __enter__(self) -> "PredictionLog":
+    @staticmethod
+    @abstractmethod
+    def encode(found: Found) -> Mapping[str, Any]:
+        """What was found in a frame as JSON values."""
+
+    @staticmethod
+    @abstractmethod
+    def decode(record: Mapping[str, Any]) -> Found:
+        """The same read back."""
+
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(
@@ -57,9 +71,9 @@ class PredictionLog:
         """Close the file."""
         self._stream.close()
 
-    def add(self, frame_id: str, found: Detections) -> None:
+    def add(self, frame_id: str, found: Found) -> None:
         """Write down what was found in a frame; it is there from now on."""
-        line = json.dumps({"frame": frame_id, **_as_record(found)})
+        line = json.dumps({"frame": frame_id, **self.encode(found)})
         self._stream.write(f"{line}\n".encode())
         self._stream.flush()
         self.count += 1
@@ -68,21 +82,26 @@ class PredictionLog:
         """Find out which frames are there."""
         self.done = {frame_id: start for start, frame_id, _ in self._lines()}
 
-    def read(self, frame_id: str) -> Detections:
+    def read(self, frame_id: str) -> Found:
         """What was found in a frame that is `done`."""
         with self._path.open("rb") as stream:
             stream.seek(self.done[frame_id])
-            return _from_record(json.loads(stream.readline()))
+            return self.decode(json.loads(stream.readline()))
 
-    def __iter__(self) -> Iterator[tuple[str, Detections]]:
+    def __iter__(self) -> Iterator[tuple[str, Found]]:
         """All frames, in the order in which they came."""
         for _, frame_id, record in self._lines():
-            yield frame_id, _from_record(record)
+            yield frame_id, self.decode(record)
 
     def delete(self) -> None:
         """Remove the file: all of it has been made use of."""
         self._stream.close()
         self._path.unlink()
+
+    def finish(self, path: Path) -> None:
+        """Give the file its final name: it is a result as it stands."""
+        self._stream.close()
+        self._path.replace(path)
 
     def _lines(self) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
         with self._path.open("rb") as stream:
@@ -103,7 +122,7 @@ class PredictionLog:
                 before = dict(json.loads(stream.readline())["call"])
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
-                    f"{self._path}: not begun by mono3d predict; choose another --output"
+                    f"{self._path}: no unfinished work of mono3d; choose another --output"
                 ) from error
         changed = [name for name in {**before, **call} if before.get(name) != call.get(name)]
         if changed:
@@ -118,16 +137,24 @@ class PredictionLog:
             stream.truncate(sum(len(line) for line in stream if line.endswith(b"\n")))
 
 
-def _as_record(found: Detections) -> dict[str, Any]:
-    boxes = {field.name: getattr(found.boxes, field.name).tolist() for field in fields(Boxes3D)}
-    return {"scores": found.scores.tolist(), **boxes}
+class PredictionLog(FrameLog[Detections]):
+    """Detections of frames, exactly as they were."""
 
+    @staticmethod
+    def encode(found: Detections) -> Mapping[str, Any]:
+        """Every field as a list."""
+        boxes = {field.name: getattr(found.boxes, field.name).tolist() for field in fields(Boxes3D)}
+        return {"scores": found.scores.tolist(), **boxes}
 
-def _from_record(record: Mapping[str, Any]) -> Detections:
-    none = Boxes3D.empty()
-    boxes = {
-        field.name: torch.tensor(record[field.name], dtype=like.dtype).reshape(-1, *like.shape[1:])
-        for field in fields(Boxes3D)
-        for like in [getattr(none, field.name)]
-    }
-    return Detections(boxes=Boxes3D(**boxes), scores=torch.tensor(record["scores"]))
+    @staticmethod
+    def decode(record: Mapping[str, Any]) -> Detections:
+        """Every field as a tensor."""
+        none = Boxes3D.empty()
+        boxes = {
+            field.name: torch.tensor(record[field.name], dtype=like.dtype).reshape(
+                -1, *like.shape[1:]
+            )
+            for field in fields(Boxes3D)
+            for like in [getattr(none, field.name)]
+        }
+        return Detections(boxes=Boxes3D(**boxes), scores=torch.tensor(record["scores"]))

@@ -22,7 +22,7 @@ from mono3d.training.assembly import (
     build_train_module,
 )
 from mono3d.training.checkpoint import RunFacts
-from mono3d.training.datasets import build_dataset, check_leakage
+from mono3d.training.datasets import build_dataset, check_leakage, pseudo_label_teachers
 from mono3d.training.distillation_assembly import Teaching, teacher_facts
 from mono3d.training.distributed import share_buffers
 from mono3d.training.evaluate import evaluate_split
@@ -145,11 +145,14 @@ def build_state(config: RunConfig, rule: StepRule, place: Place) -> TrainState:
 def run_facts(
     config: RunConfig, splits: Mapping[str, FrameDataset], teacher: Teaching | None = None
 ) -> RunFacts:
-    """What checkpoints say about a run: its teacher is data of it too."""
+    """What checkpoints say about a run: its teacher is data of it too, as is who labelled."""
     data: dict[str, Any] = {
         name: {"frames": len(dataset), "fingerprint": dataset.fingerprint}
         for name, dataset in splits.items()
     }
+    labelled_by = pseudo_label_teachers(splits["train"])
+    if labelled_by:
+        data["train"]["pseudo_labels"] = labelled_by
     if teacher is not None:
         data |= teacher.as_data()
     return RunFacts(

@@ -57,7 +57,12 @@ class Detector:
 
     @classmethod
     def load(
-        cls, source: str | Path, *, overrides: Sequence[str] = (), device: str | None = None
+        cls,
+        source: str | Path,
+        *,
+        overrides: Sequence[str] = (),
+        device: str | None = None,
+        may_read_lidar: bool = False,
     ) -> "Detector":
         """Load a checkpoint.
 
@@ -65,19 +70,22 @@ class Detector:
             source: Folder or s3:// URI of a checkpoint or of a run, or an MLflow run id.
             overrides: PATH=VALUE changes to its config.
             device: Such as `cuda:1`; a GPU if there is one, unless given.
+            may_read_lidar: Whether frames will come with LiDAR points, for one that reads them.
 
         Raises:
+            ConfigError: If it reads more than frames will have.
             Mono3dError: If there is no whole checkpoint of a known architecture there.
         """
         location = resolve_checkpoint(str(source))
         config, network = load_network(location, overrides, device=device)
-        if not config.model.reads_images_alone:
+        reads_lidar = isinstance(config.model, LidarModel) or config.model.depth_input == "lidar"
+        if not config.model.reads_images_alone and not (reads_lidar and may_read_lidar):
             reads = f"model.depth_input={config.model.depth_input}"
             if isinstance(config.model, LidarModel):
                 reads = "model.kind=lidar"
             raise ConfigError(
-                f"{location}: has {reads}: it is a teacher, which reads more than images; predict "
-                "with a network that it taught"
+                f"{location}: has {reads}: it is a teacher, which reads more than "
+                + ("LiDAR points" if may_read_lidar else "images; predict with a network it taught")
             )
         return cls(config, network, read_metadata(location).metrics)
 

@@ -20,6 +20,7 @@ from mono3d.evaluation.nuscenes_merge import merge_cameras
 from mono3d.evaluation.nuscenes_submission import write_submission
 from mono3d.evaluation.prediction_figure import predictions_figure
 from mono3d.structures import Detections, Frame
+from mono3d.training.frame_log import PredictionLog
 from mono3d.training.predict import Detector
 from mono3d.training.prediction_inputs import (
     DataSetFrames,
@@ -27,7 +28,6 @@ from mono3d.training.prediction_inputs import (
     PredictionInput,
     VideoFile,
 )
-from mono3d.training.prediction_log import PredictionLog
 
 PREDICTIONS = "predictions.json"
 UNFINISHED = "predictions.part.jsonl"

@@ -8,7 +8,7 @@ import torch
 
 from mono3d.errors import ConfigError, DataError
 from mono3d.structures import Boxes3D, Detections
-from mono3d.training.prediction_log import PredictionLog
+from mono3d.training.frame_log import PredictionLog
 from tests.support.detections import detections_at, perfect_detections
 
 CALL = {"checkpoint": "abc", "--min-score": 0.2, "inputs": ["a", "b"]}
@@ -94,7 +94,7 @@ def test_a_call_that_found_nothing_is_in_nobodys_way(tmp_path: Path) -> None:
     [
         ('{"call": {}}\n{"frame": "a"\n', r"log\.jsonl:2: damaged; delete the file"),
         ('{"call": {}}\n[1, 2]\n', r"log\.jsonl:2: damaged; delete the file"),
-        ('{"other": 1}\n{"frame": "a"}\n', r"log\.jsonl: not begun by mono3d predict"),
+        ('{"other": 1}\n{"frame": "a"}\n', r"log\.jsonl: no unfinished work of mono3d"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, content: str, said: str) -> None:
