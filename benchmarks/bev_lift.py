@@ -7,16 +7,15 @@ CMKD's grid, and the six images of a nuScenes sample. Memory is the growth of a 
 largest resident set over one pass; time is CPU time, in turns.
 """
 
-import multiprocessing
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from benchmarks.support.measure import compare
+from benchmarks.support.memory import in_fresh_process, peak_gib
 from benchmarks.support.rows import Row, publish
 from mono3d.codec.points import level_size
 from mono3d.config.load import load_recipe
@@ -79,25 +78,14 @@ def _work(recipe: str) -> _Work:
 
 def _growth_gib(recipe: str, lift: str) -> float:
     work = _work(recipe)
-    before = _peak_gib()
+    before = peak_gib()
     work(LIFTS[lift])
-    return _peak_gib() - before
-
-
-def _peak_gib() -> float:
-    status = Path("/proc/self/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 2**20
-
-
-def _in_fresh_process(recipe: str, lift: str) -> float:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_growth_gib, (recipe, lift))
+    return peak_gib() - before
 
 
 def rows(recipe: str, *, rounds: int) -> list[Row]:
     """Memory and time of the lean lift, in units of the dense one."""
-    memory = {name: _in_fresh_process(recipe, name) for name in LIFTS}
+    memory = {name: in_fresh_process(_growth_gib, recipe, name) for name in LIFTS}
     work = _work(recipe)
     found = compare(lambda _: work(lean_lift), lambda _: work(dense_lift), [None], rounds=rounds)
     return [

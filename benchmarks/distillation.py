@@ -8,7 +8,6 @@ time of the demo's step with a teacher, in turns with the same step without; at 
 none to measure, since the network is the same (`tests/contracts/test_distillation.py`).
 """
 
-import multiprocessing
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import torch
 
 from benchmarks.support.data import recipe_on, synthetic_folder
 from benchmarks.support.measure import compare
+from benchmarks.support.memory import in_fresh_process, peak_gib
 from benchmarks.support.rows import Row, publish
 from mono3d.codec.map_layout import BOX_NUMBERS, MapLayout
 from mono3d.config.schema import RunConfig
@@ -57,11 +57,13 @@ def memory_rows() -> list[Row]:
     """One row a map."""
     rows = []
     for shape in MAPS:
-        sparse = _in_fresh_process(shape, ATTENTION_STRIDE // shape.stride)
+        sparse = in_fresh_process(_attention_gib, shape, ATTENTION_STRIDE // shape.stride)
         height, width = shape.image_size
         detail = f"{sparse:.2f} GiB of {LIMIT_GIB:g}"
         if shape.stride == MAPS[0].stride:  # at stride 4 it would take minutes
-            detail += f"; with a key for every cell {_in_fresh_process(shape, 1):.2f}"
+            detail += (
+                f"; with a key for every cell {in_fresh_process(_attention_gib, shape, 1):.2f}"
+            )
         rows.append(
             Row(
                 name=f"attention of ADD, {width}x{height}, stride {shape.stride}, "
@@ -72,11 +74,6 @@ def memory_rows() -> list[Row]:
             )
         )
     return rows
-
-
-def _in_fresh_process(shape: _Map, averaging: int) -> float:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_attention_gib, (shape, averaging))
 
 
 def _attention_gib(shape: _Map, averaging: int) -> float:
@@ -97,16 +94,10 @@ def _attention_gib(shape: _Map, averaging: int) -> float:
         labels=torch.zeros(images, OBJECTS, dtype=torch.int64),
         valid=torch.ones(images, OBJECTS, dtype=torch.bool),
     )
-    before = _peak_gib()
+    before = peak_gib()
     seen = own(tokens, encoding, cells)
     (seen.square().mean() + others(seen, encoding, layout).square().mean()).backward()
-    return _peak_gib() - before
-
-
-def _peak_gib() -> float:
-    status = Path("/proc/self/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 2**20
+    return peak_gib() - before
 
 
 def step_row(root: Path, *, rounds: int) -> Row:

@@ -24,13 +24,14 @@ _KINDS = (
     _Kind("nuscenes_mate", "mATE (m)", less_is_better=True),
     _Kind("nuscenes_car_ap", "car AP"),
     _Kind("centers_depth_abs_rel", "depth error", less_is_better=True, cells=r"\w+"),
+    _Kind("matched_depth_abs_rel", "depth error of found objects", less_is_better=True),
     _Kind("matched_depth_recall", "recall", cells=_HARD),
     _Kind("dense_depth_abs_rel", "depth map error", less_is_better=True),
     _Kind("kitti", "AP R40 %", cells=r"(\w+_)?(3d|bev)_(easy|moderate|hard)"),
 )
 _HEADLINES = re.compile(
     r"nuscenes_(map|nds|mate)|kitti_Car_(3d|bev)_moderate|centers_depth_abs_rel"
-    r"|matched_depth_recall(_visible_0_40|_50m_up)?"
+    r"|matched_depth_abs_rel|matched_depth_recall(_visible_0_40|_50m_up)?"
 )
 _CELLS = (
     (re.compile(r"^(\d+)_(\d+)m$"), r"\1–\2 m"),
