@@ -154,21 +154,25 @@ def run_cells(
 def known_results(cells: Sequence[Cell], record: StudyRecord) -> list[CellResult]:
     """The results that are there of these runs, all on the same data, whichever those are.
 
+    Runs that have the same in `data` must have learnt from the same frames, and all runs must have
+    been measured on the same.
+
     Raises:
         ConfigError: They are of several data sets, or those of a variant of several teachers, which
             no report may mix.
     """
     found = [
-        known
+        (cell.config.data.model_dump_json(), *known)
         for cell in cells
         for known in record.of_any_data(cell.variant, cell.seed, cell.config)
     ]
+    learnt: dict[str, set[str | None]] = {}
     teachers: dict[str, set[str | None]] = {}
-    splits: list[dict[str, str]] = []
-    for data, result in found:
+    for wanted, data, result in found:
+        learnt.setdefault(wanted, set()).add(data.get("train"))
         teachers.setdefault(result.variant, set()).add(data.get(TEACHER))
-        splits.append({name: value for name, value in data.items() if name != TEACHER})
-    if any(data != splits[0] for data in splits):
+    measured = {data.get("val") for _, data, _ in found}
+    if len(measured) > 1 or any(len(known) > 1 for known in learnt.values()):
         raise ConfigError(
             f"{record.path}: has these runs on several data sets; without --report the data at "
             "data.root choose"
@@ -179,7 +183,7 @@ def known_results(cells: Sequence[Cell], record: StudyRecord) -> list[CellResult
             f"{record.path}: has runs of {mixed[0]} with several teachers; without --report the "
             "one at distillation.teacher chooses"
         )
-    return [result for _, result in found]
+    return [result for _, _, result in found]
 
 
 def differences(spec: StudySpec, results: Sequence[CellResult]) -> dict[str, list[Difference]]:

@@ -32,7 +32,7 @@ _IGNORED = frozenset({
 _VARIANTS = "variants"
 TEACHER = "teacher"
 """Among the fingerprints of data."""
-_PLACES = ("root", "blob_root")
+_PLACES = ("root", "blob_root", "pseudo_labels")
 """Of data, in whatever section."""
 
 

@@ -231,6 +231,35 @@ def test_results_on_several_data_sets_are_not_reported_together(record: StudyRec
         known_results(CELLS, record)
 
 
+def test_variants_may_learn_from_other_data_if_they_say_so(record: StudyRecord) -> None:
+    """Frames that one variant has beyond another's are its point; what measures is one for all."""
+    more = [
+        replace(cell, config=cell.config.model_copy(
+            update={"data": cell.config.data.model_copy(update={"train_split": "train_track"})}
+        ))
+        if cell.variant == CELLS[-1].variant else cell
+        for cell in CELLS
+    ]  # fmt: skip
+
+    def planned(train: str, val: str = "v") -> list[Planned]:
+        datas = [
+            {"train": train if c.variant == CELLS[-1].variant else "a", "val": val} for c in more
+        ]
+        return [
+            Planned(cell=cell, identity=Identity(config=cell.config, data=data))
+            for cell, data in zip(more, datas, strict=True)
+        ]
+
+    def run(plans: list[Planned]) -> None:
+        run_cells(plans, SPEC, record, lambda p, s: answer(p), parallel=1, display=Watcher())
+
+    run(planned("b"))
+    assert len(known_results(more, record)) == len(CELLS)
+    run(planned("c")[-1:])
+    with pytest.raises(ConfigError, match="has these runs on several data sets"):
+        known_results(more, record)
+
+
 def test_a_variant_taught_by_several_teachers_is_not_reported(record: StudyRecord) -> None:
     """Variants may have teachers of their own, or none; the runs of one share theirs."""
     first, *others = PLANNED
