@@ -4,6 +4,8 @@
 #   make test      tests of up to a few seconds each;  make test-all adds the slow ones
 #   make study     does mining pay? 30 runs on data with wrong labels, about two hours on two cores
 #   make add-study does a teacher that sees depth help? 100 runs, about three hours on two cores
+#   make bev-study does a LiDAR network teach a camera's? 25 runs, about an hour and a half on two cores
+#   make bev-unlabelled-study  what are frames without labels worth? 25 runs, about an hour and a half
 #   make check     format, lint, types, layers, tests
 #   make bench     benchmarks, each a ratio to a peer measured in the same run
 #   make install   only .venv;  make install TORCH=gpu takes PyTorch's CUDA build
@@ -29,7 +31,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS := 1
 
 .DELETE_ON_ERROR:
-.PHONY: install demo study add-study test test-slow test-all lint check bench clean
+.PHONY: install demo study add-study bev-study bev-unlabelled-study test test-slow test-all lint check bench clean
 
 install: $(INSTALLED)
 
@@ -49,6 +51,24 @@ add-study: $(INSTALLED)
 		$(BIN)/mono3d study add_study_$$family --variants add --json docs/studies/add_$$family.json \
 			|| exit; \
 	done
+
+# Of the LiDAR networks that teach there: pillars on the grid of bev_study.
+PILLARS := model={kind: lidar, grid: {x_range_m: [-48, 48], y_range_m: [-48, 48], z_range_m: [-1, 3], cell_m: 0.8, \
+	num_heights: 4, ground_height_m: 0}, pillar_channels: 32, lifted_channels: 32, bev_channels: [32, 64], \
+	bev_layers: 2, head: {kind: centers}}
+
+bev-study: $(INSTALLED)
+	$(BIN)/mono3d data synth runs/bev_study/data --width 400 --height 224
+	$(BIN)/mono3d train bev_study --name bev_study_teacher "$(PILLARS)"
+	$(BIN)/mono3d train bev_study --name bev_study_assistant model.depth_input=lidar
+	$(BIN)/mono3d study bev_study --variants bev --json docs/studies/bev.json
+
+bev-unlabelled-study: $(INSTALLED)
+	$(BIN)/mono3d data synth runs/bev_study/data --width 400 --height 224
+	$(BIN)/mono3d data synth runs/bev_study/few --width 400 --height 224 --train-scenes 30 --val-scenes 26 --seed 2
+	$(BIN)/mono3d train bev_study --name bev_study_few_teacher data.root=runs/bev_study/few input.paste_frames=1 "$(PILLARS)"
+	$(BIN)/mono3d pseudo-label runs/bev_study_few_teacher data.root=runs/bev_study/data -o runs/bev_study/pseudo_labels.jsonl
+	$(BIN)/mono3d study bev_study --variants bev_unlabelled --json docs/studies/bev_unlabelled.json
 
 test: $(INSTALLED)
 	$(PYTEST) -m "not slow" -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0
