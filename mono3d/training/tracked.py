@@ -22,7 +22,7 @@ from mono3d.training.checkpoint_files import verified_copy
 from mono3d.training.datasets import SPLITS, split_records
 from mono3d.training.distillation_assembly import teacher_facts, with_teacher_found
 from mono3d.training.launch import launch, launch_profile
-from mono3d.training.parts import open_splits
+from mono3d.training.parts import open_splits, run_facts
 from mono3d.training.progress import ProgressSink
 from mono3d.training.run_description import RunOutcome, RunPlace, describe, run_tags
 from mono3d.training.run_record import RUNS_FOLDER, RunResult, run_location
@@ -179,12 +179,14 @@ def start_tracker(config: RunConfig, identity: RunIdentity, folder: Path) -> Tra
 
 
 def _record_data(config: RunConfig, tracker: Tracker) -> dict[str, str]:
-    """Put the data sets on the record, if there is one; name and size by what they are for."""
+    """Put data sets and teachers on the record, if there is one; name and size by their purpose."""
     if isinstance(tracker, NullTracker):
         return {}
     named: dict[str, str] = {}
-    opened = open_splits(config, teacher_facts(config))
-    for context, dataset in zip(SPLITS, opened, strict=True):
+    teaching = teacher_facts(config)
+    opened = dict(zip(SPLITS, open_splits(config, teaching), strict=True))
+    tracker.log_json(run_facts(config, opened, teaching).data, "config", "data.json")
+    for context, dataset in opened.items():
         records = split_records(config.data, context, dataset)
         for record in records:
             tracker.log_dataset(

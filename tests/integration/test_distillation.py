@@ -1,5 +1,6 @@
 """Teacher and student as a user trains them: on Ray, with MLflow, checkpoints in S3."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,6 +150,10 @@ def test_lidar_and_an_assistant_teach_a_camera(environment: Path) -> None:
     data = read_metadata(student.best_checkpoint).data
     assert data["teacher"]["checkpoint"] == lidar.best_checkpoint
     assert set(data["teacher"]["data"]) >= {"train", "val"}
+    logged = json.loads(
+        Path(MlflowClient().download_artifacts(run.info.run_id, "config/data.json")).read_text()
+    )
+    assert logged == data
 
 
 def _exported(config: RunConfig, network: torch.nn.Module) -> ExportedProgram:
