@@ -6,7 +6,7 @@ Ray's scheduler places their workers, and each run resumes by its name as any ot
 
 from collections.abc import Sequence
 
-from mono3d.config.schema import ClusterConfig
+from mono3d.config.training_sections import ClusterConfig
 from mono3d.search.study import Planned, StudyDisplay, run_cells
 from mono3d.search.study_record import StudyRecord
 from mono3d.search.study_runs import Outcome, Study, conclude, prepare

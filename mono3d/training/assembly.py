@@ -9,12 +9,12 @@ from torch.optim import Optimizer
 
 from mono3d.codec.detector_codec import DetectorCodec
 from mono3d.config.model_sections import BevModel, LidarModel
-from mono3d.config.schema import (
+from mono3d.config.schema import RunConfig
+from mono3d.config.training_sections import (
     AdamW,
     CosineSchedule,
     Muon,
     OptimiserConfig,
-    RunConfig,
     ScheduleConfig,
     Sgd,
     StepSchedule,

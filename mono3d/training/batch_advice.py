@@ -3,7 +3,7 @@
 In a file of its own: Ray's controller imports it, and should start without torch.
 """
 
-from mono3d.config.schema import TrainConfig
+from mono3d.config.training_sections import TrainConfig
 
 
 def micro_batches(train: TrainConfig, batch_size: int) -> int:

@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from mono3d.codec.detector_codec import DetectorCodec
 from mono3d.codec.mirror import mirror_inputs
-from mono3d.config.schema import EvaluationConfig
+from mono3d.config.training_sections import EvaluationConfig
 from mono3d.evaluation.views import in_camera
 from mono3d.geometry.box_iou import footprints_bev, footprints_cam
 from mono3d.geometry.fast_iou import rotated_nms

@@ -5,7 +5,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from mono3d.codec.detector_codec import DetectorCodec
-from mono3d.config.schema import EvaluationConfig
+from mono3d.config.training_sections import EvaluationConfig
 from mono3d.structures import Inputs
 from mono3d.training.detect import respond
 

@@ -9,7 +9,7 @@ from typing import Any
 import ray.train
 from ray.exceptions import OutOfMemoryError
 
-from mono3d.config.schema import TrainConfig
+from mono3d.config.training_sections import TrainConfig
 from mono3d.errors import ConfigError, Mono3dError, StorageError
 from mono3d.training.batch_advice import smaller_batch
 

@@ -12,7 +12,8 @@ import ray.train
 from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer
 
-from mono3d.config.schema import RunConfig, TrainConfig
+from mono3d.config.schema import RunConfig
+from mono3d.config.training_sections import TrainConfig
 from mono3d.errors import Mono3dError, ServiceError
 from mono3d.storage.location import join
 from mono3d.tracking.spool import Spool

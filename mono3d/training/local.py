@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from mono3d.config.schema import CheckpointConfig, RunConfig
+from mono3d.config.schema import RunConfig
+from mono3d.config.training_sections import CheckpointConfig
 from mono3d.errors import CheckpointError, ConfigError
 from mono3d.storage.location import delete_directory, is_s3
 from mono3d.tracking.spool import Spool

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mono3d.config.data_sections import MergedData, NuScenesFolder
 from mono3d.config.load import fingerprint
 from mono3d.config.model_sections import GridModel, LidarModel
-from mono3d.config.schema import EvaluationConfig, RunConfig
+from mono3d.config.schema import RunConfig
+from mono3d.config.training_sections import EvaluationConfig
 from mono3d.data.cameras import checked_projection
 from mono3d.data.files import DataPath, data_path
 from mono3d.data.images import read_image

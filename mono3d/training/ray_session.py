@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import ray
 
-from mono3d.config.schema import ClusterConfig
+from mono3d.config.training_sections import ClusterConfig
 from mono3d.errors import ConfigError, ServiceError
 
 _SETTINGS = {

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mono3d.config.schema import CheckpointConfig
+from mono3d.config.training_sections import CheckpointConfig
 
 NO_SCORE = -sys.float_info.max
 """Of a checkpoint that was not evaluated: finite, since it is stored as JSON, and below all."""

@@ -184,9 +184,10 @@ def _record_data(config: RunConfig, tracker: Tracker) -> dict[str, str]:
         return {}
     named: dict[str, str] = {}
     teaching = teacher_facts(config)
-    opened = dict(zip(SPLITS, open_splits(config, teaching), strict=True))
-    tracker.log_json(run_facts(config, opened, teaching).data, "config", "data.json")
-    for context, dataset in opened.items():
+    train, val = open_splits(config, teaching)
+    facts = run_facts(config, {"train": train, "val": val}, teaching)
+    tracker.log_json(facts.data, "config", "data.json")
+    for context, dataset in zip(SPLITS, (train, val), strict=True):
         records = split_records(config.data, context, dataset)
         for record in records:
             tracker.log_dataset(

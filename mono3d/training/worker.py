@@ -18,7 +18,8 @@ from ray.train import Checkpoint, CheckpointConsistencyMode
 from ray.train.collective import broadcast_from_rank_zero
 
 from mono3d.config.load import parse
-from mono3d.config.schema import CheckpointConfig, RunConfig
+from mono3d.config.schema import RunConfig
+from mono3d.config.training_sections import CheckpointConfig
 from mono3d.storage.location import join, upload_directory
 from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.spool import Spool

@@ -20,7 +20,8 @@ from mono3d.config.load import (
 )
 from mono3d.config.mining_sections import GmmMiningConfig, NoMining
 from mono3d.config.model_sections import ResNetBackbone
-from mono3d.config.schema import AdamW, RunConfig, Sgd
+from mono3d.config.schema import RunConfig
+from mono3d.config.training_sections import AdamW, Sgd
 from mono3d.errors import ConfigError
 
 TREE = {"data": {"root": "folder"}}

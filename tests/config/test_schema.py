@@ -7,7 +7,8 @@ from mono3d.codec.nuscenes_names import CAMERAS, DETECTION_CLASSES
 from mono3d.config.data_sections import NUSCENES_CAMERAS, NUSCENES_CLASSES
 from mono3d.config.mining_sections import GmmMiningConfig
 from mono3d.config.model_sections import ResNetBackbone
-from mono3d.config.schema import LossConfig, RunConfig
+from mono3d.config.schema import RunConfig
+from mono3d.config.training_sections import LossConfig
 from mono3d.objectives.weights import LossWeights
 
 

@@ -10,7 +10,8 @@ from mlflow.tracking import MlflowClient
 from torch.export import ExportedProgram, export
 
 from mono3d.config.load import load_recipe
-from mono3d.config.schema import ClusterConfig, RunConfig
+from mono3d.config.schema import RunConfig
+from mono3d.config.training_sections import ClusterConfig
 from mono3d.errors import ConfigError
 from mono3d.training.checkpoint import read_metadata
 from mono3d.training.export import ExportedDetector

@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mono3d.config.schema import ClusterConfig, RunConfig
+from mono3d.config.schema import RunConfig
+from mono3d.config.training_sections import ClusterConfig
 from mono3d.errors import ConfigError, ServiceError
 from mono3d.storage.location import join, read_bytes
 from mono3d.storage.s3 import ensure_bucket

@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from mono3d.config.load import load_recipe
-from mono3d.config.schema import ClusterConfig, RunConfig
+from mono3d.config.schema import RunConfig
+from mono3d.config.training_sections import ClusterConfig
 from mono3d.errors import ConfigError
 from mono3d.training.launch import launch, launch_profile
 from mono3d.training.parts import Place, RunParts

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mono3d.config.schema import TrainConfig
+from mono3d.config.training_sections import TrainConfig
 from mono3d.training.batch_advice import micro_batches, smaller_batch
 from mono3d.training.batch_trial import largest_fitting
 

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import OutOfMemoryError
 
-from mono3d.config.schema import TrainConfig
+from mono3d.config.training_sections import TrainConfig
 from mono3d.errors import ConfigError, StorageError
 from mono3d.training.failure_callback import FailureCallback, first_line, root_of, understood
 

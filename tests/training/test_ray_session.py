@@ -5,7 +5,7 @@ import time
 import pytest
 import ray
 
-from mono3d.config.schema import ClusterConfig
+from mono3d.config.training_sections import ClusterConfig
 from mono3d.errors import ConfigError, ServiceError
 from mono3d.training.ray_session import _without_mlflow, ray_session
 

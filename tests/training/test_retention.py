@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from mono3d.config.schema import CheckpointConfig
+from mono3d.config.training_sections import CheckpointConfig
 from mono3d.training.retention import NO_SCORE, Candidate, ranked, score, to_delete
 
 
