@@ -8,7 +8,6 @@ import torch
 
 from mono3d.config.load import load_recipe, parse
 from mono3d.config.schema import RunConfig
-from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 from mono3d.errors import ConfigError
 from mono3d.training.checkpoint import save_checkpoint
 from mono3d.training.datasets import build_dataset
@@ -17,21 +16,14 @@ from mono3d.training.local import train_locally
 from mono3d.training.loop import train_step
 from mono3d.training.parts import Place, RunParts, build_parts
 from mono3d.training.predict import Detector
+from tests.support.small_grids import ON_IMAGES, SMALL, save_fresh, write_world
 
-SMALL = (
-    "input.image_height_px=64", "input.image_width_px=128", "model.lifted_channels=16",
-    "model.bev_channels=[8, 8]", "model.bev_layers=1", "train.batch_size=1",
-    "train.precision=float32", "train.log_every_steps=1", "train.epoch_frames=2",
-)  # fmt: skip
-ON_IMAGES = ("model.backbone.width=16", "model.channels=8", "model.adaptation_blocks=1")
+BLOCK = "model.adaptation_blocks=1"
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = SyntheticConfig(
-        image_size=(128, 72), train_scenes=2, val_scenes=1, samples_per_scene=1, seed=5
-    )
-    return write_nuscenes(tmp_path_factory.mktemp("nuscenes"), config, num_processes=1).root
+    return write_world(tmp_path_factory.mktemp("nuscenes"))
 
 
 def lidar_config(world: Path, *changes: str) -> RunConfig:
@@ -41,15 +33,12 @@ def lidar_config(world: Path, *changes: str) -> RunConfig:
 @pytest.fixture(scope="module")
 def teacher(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One that has learnt nothing yet."""
-    parts = build_parts(lidar_config(world), Place())
-    folder = tmp_path_factory.mktemp("teachers") / "teacher"
-    save_checkpoint(parts.state, folder, facts=parts.facts, metrics={})
-    return folder
+    return save_fresh(lidar_config(world), tmp_path_factory.mktemp("teachers") / "teacher")
 
 
 def student_config(world: Path, teacher: Path, *changes: str) -> RunConfig:
     place = [f"data.root={world}", f"distillation.teacher={teacher}"]
-    return load_recipe("nuscenes_cmkd_small", [*place, *SMALL, *ON_IMAGES, *changes])
+    return load_recipe("nuscenes_cmkd_small", [*place, *SMALL, *ON_IMAGES, BLOCK, *changes])
 
 
 def step(parts: RunParts, progress: float) -> dict[str, torch.Tensor]:

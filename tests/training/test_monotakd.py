@@ -9,35 +9,18 @@ import torch
 
 from mono3d.config.load import load_recipe
 from mono3d.config.schema import RunConfig
-from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 from mono3d.errors import ConfigError
-from mono3d.training.checkpoint import read_metadata, save_checkpoint
+from mono3d.training.checkpoint import read_metadata
 from mono3d.training.distillation_assembly import teacher_facts, with_teacher_found
 from mono3d.training.local import train_locally
 from mono3d.training.loop import train_step
 from mono3d.training.parts import Place, build_parts
-
-SMALL = (
-    "input.image_height_px=64", "input.image_width_px=128", "model.lifted_channels=16",
-    "model.bev_channels=[8, 8]", "model.bev_layers=1", "train.batch_size=1",
-    "train.precision=float32", "train.log_every_steps=1", "train.epoch_frames=2",
-)  # fmt: skip
-ON_IMAGES = ("model.backbone.width=16", "model.channels=8")
+from tests.support.small_grids import ON_IMAGES, SMALL, save_fresh, write_world
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = SyntheticConfig(
-        image_size=(128, 72), train_scenes=2, val_scenes=1, samples_per_scene=1, seed=5
-    )
-    return write_nuscenes(tmp_path_factory.mktemp("nuscenes"), config, num_processes=1).root
-
-
-def saved(folder: Path, config: RunConfig) -> Path:
-    """A checkpoint of a network that has learnt nothing yet."""
-    parts = build_parts(config, Place())
-    save_checkpoint(parts.state, folder, facts=parts.facts, metrics={})
-    return folder
+    return write_world(tmp_path_factory.mktemp("nuscenes"))
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +32,8 @@ def taught_by(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         "nuscenes_bev_small", [place, *SMALL, *ON_IMAGES, "model.depth_input=lidar"]
     )
     return {
-        "teacher": saved(folder / "teacher", lidar),
-        "assistant": saved(folder / "assistant", camera),
+        "teacher": save_fresh(lidar, folder / "teacher"),
+        "assistant": save_fresh(camera, folder / "assistant"),
     }
 
 
@@ -138,7 +121,7 @@ def test_an_assistant_that_does_not_fit_is_refused_in_a_line(
     overrides = [
         f"data.root={world}", *SMALL, *ON_IMAGES, "model.depth_input=lidar", *changes,
     ]  # fmt: skip
-    other = saved(tmp_path / "other", load_recipe("nuscenes_bev_small", overrides))
+    other = save_fresh(load_recipe("nuscenes_bev_small", overrides), tmp_path / "other")
     with pytest.raises(ConfigError, match=message) as error:
         with_teacher_found(student_config(world, {**taught_by, "assistant": other}))
     assert "\n" not in str(error.value)

@@ -18,7 +18,7 @@ from mono3d.data.pseudo_labels import Folder, PseudoLabelled, read_pseudo_labels
 from mono3d.data.sampling import FrameDataset
 from mono3d.errors import ConfigError, DataError
 from mono3d.structures import Boxes3D, Detections, Frame
-from mono3d.training.checkpoint import read_metadata, save_checkpoint
+from mono3d.training.checkpoint import read_metadata
 from mono3d.training.loop import train_step
 from mono3d.training.parts import Place, build_parts, open_splits
 from mono3d.training.predict import Detector
@@ -26,6 +26,7 @@ from mono3d.training.pseudo_label import Unlabelled, open_unlabelled, pseudo_lab
 from tests.support.detections import perfect_detections
 from tests.support.kitti_folder import FRAMES, write_kitti
 from tests.support.nuscenes_tables import open_tiny, write_tables
+from tests.support.small_grids import save_fresh
 from tests.support.training import tiny_config
 
 CLASSES = ("car", "pedestrian")
@@ -322,8 +323,7 @@ def test_the_command_asks_a_lidar_detector(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = load_recipe("lidar_pillars_kitti_small", [f"data.root={root}", *LIDAR])
-    parts = build_parts(config, Place())
-    save_checkpoint(parts.state, Path("teacher"), facts=parts.facts, metrics={})
+    save_fresh(config, Path("teacher"))
     words = ["pseudo-label", "teacher", "data.train_split=test"]
     result = CliRunner().invoke(app, [*words, "--min-score", "0", "-o", "out/found.jsonl"])
     assert result.exit_code == 0, result.output
@@ -342,8 +342,7 @@ def test_a_teacher_that_is_told_labels_is_refused(root: Path, tmp_path: Path) ->
     config = load_recipe(
         "kitti_overfit", [f"data.root={root}", *SMALL, "model.depth_input=objects"]
     )
-    parts = build_parts(config, Place())
-    save_checkpoint(parts.state, tmp_path / "teacher", facts=parts.facts, metrics={})
+    save_fresh(config, tmp_path / "teacher")
     result = CliRunner().invoke(app, ["pseudo-label", str(tmp_path / "teacher")])
     assert isinstance(result.exception, ConfigError)
     assert "it is a teacher, which reads more than LiDAR points" in str(result.exception)
