@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from mono3d.config.data_sections import MergedData, NuScenesFolder
+from mono3d.config.data_sections import DataConfig, MergedData, NuScenesFolder
 from mono3d.config.load import fingerprint
 from mono3d.config.model_sections import GridModel, LidarModel
 from mono3d.config.schema import RunConfig
@@ -53,7 +53,8 @@ class Detector:
         self._codec = build_codec(config)
         self._preparation = build_preparation(config, self._codec, training=False)
         self._device = next(network.parameters()).device
-        self.shown_scores = shown_scores(self.class_names, metrics or {}, prefix="val/")
+        prefix = _measured_prefix(config.data)
+        self.shown_scores = shown_scores(self.class_names, metrics or {}, prefix=prefix)
         """From which score on a detection of each class is worth showing, by its evaluation."""
 
     @classmethod
@@ -247,3 +248,11 @@ class Detector:
             boxes_cam=None,
             boxes_bev=None,
         )
+
+
+def _measured_prefix(data: DataConfig) -> str:
+    """What a run's metrics begin with: of merged data its set's name too, if it measures one."""
+    if not isinstance(data, MergedData):
+        return "val/"
+    measured = [name for name, member in data.sets.items() if member.val_split is not None]
+    return f"val/{measured[0]}/" if len(measured) == 1 else "val/"

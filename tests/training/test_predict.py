@@ -45,6 +45,17 @@ def test_the_checkpoint_s_evaluation_says_what_is_worth_showing(
     assert found.tolist() == pytest.approx([0.35, 0.2])
 
 
+def test_of_merged_data_the_one_set_that_is_measured_says_it(tmp_path: Path) -> None:
+    folder = {"kind": "nuscenes", "root": "x"}
+    sets = {"far": {**folder, "val_split": None}, "near": {**folder, "train_split": None}}
+    data = {"kind": "merged", "class_names": ["car", "pedestrian"], "sets": sets}
+    config = tiny_config(data=data, checkpoint__metric="val/near/nuscenes_map")
+    metrics = {"val/near/nuscenes_car_threshold": 0.35}
+    checkpoint = save_untrained(config, tmp_path / "step_00000001", metrics=metrics)
+    found = mono3d.Detector.load(checkpoint).shown_scores
+    assert found.tolist() == pytest.approx([0.35, 0.2])
+
+
 def test_files_and_pixels_are_seen_alike(detector: mono3d.Detector, image: Path) -> None:
     assert detector.class_names == ("car", "pedestrian")
     found = detector.predict(image, CAMERA)
