@@ -4,9 +4,9 @@
 
 The student is that of nuscenes_bev_small: two samples of six cameras a step. Time is CPU time, in
 turns with a student that nobody teaches; memory is the growth of a fresh process's largest resident
-set over two steps. What infers is measured on the papers' grid too (kitti_caddn with a ResNet of
-its own, one image): with CMKD's self-calibrated blocks, and with MonoTAKD's second stream (SAM,
-FFM).
+set over the building of all networks and two steps. What infers is measured on the papers' grid too
+(kitti_caddn with a ResNet of its own, one image): with CMKD's self-calibrated blocks, and with
+MonoTAKD's second stream (SAM, FFM).
 """
 
 import sys
@@ -78,10 +78,10 @@ def _step(state: TrainState, batch: Batch) -> None:
 
 
 def _step_gib(root: Path, changes: Sequence[str]) -> float:
-    """Growth over two steps: the second has the optimiser's state too."""
+    """Growth over networks and two steps: the second has the optimiser's state too."""
     torch.set_num_threads(1)
-    state, batches = _state(recipe_on(root, SMALL, "train.precision=float32", *changes))
     before = peak_gib()
+    state, batches = _state(recipe_on(root, SMALL, "train.precision=float32", *changes))
     for batch in batches:
         _step(state, batch)
     return peak_gib() - before

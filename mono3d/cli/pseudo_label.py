@@ -32,7 +32,7 @@ def pseudo_label(
             min=0,
             max=1,
             help="Weaker boxes are left out. Default: the best score of each class in the run's "
-            "evaluation, 0.2 where none was measured.",
+            "evaluation, 0.2 where none was measured, as KITTI's does not.",
         ),
     ] = None,
 ) -> None:
@@ -45,12 +45,14 @@ def pseudo_label(
     """
     import torch
 
-    from mono3d.training.checkpoint import read_metadata
+    from mono3d.training.checkpoint import EMA, read_metadata
+    from mono3d.training.checkpoint_files import digest
     from mono3d.training.predict import Detector
-    from mono3d.training.pseudo_label import open_unlabelled
+    from mono3d.training.pseudo_label import answering, check_output, open_unlabelled
     from mono3d.training.pseudo_label import pseudo_label as label
     from mono3d.training.run_record import resolve_checkpoint
 
+    check_output(output)
     location = resolve_checkpoint(checkpoint)
     detector = Detector.load(location, overrides=overrides or [], may_read_lidar=True)
     metadata = read_metadata(location)
@@ -65,7 +67,8 @@ def pseudo_label(
             teacher={
                 "checkpoint": location,
                 "step": metadata.step,
-                "fingerprint": detector.fingerprint,
+                "fingerprint": digest(location, EMA),
+                "settings": answering(detector.config),
                 "data": dict(metadata.data),
             },
             min_scores=limits,

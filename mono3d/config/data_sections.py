@@ -84,8 +84,9 @@ class _Member(Section):
     val_split: str | None = "val"
     """Null: it is not evaluated on."""
     has_labels: bool = True
-    """False: its frames are trained on without labels; only `model.has_depth_map` and distillation
-    learn from them, and, with `pseudo_labels`, everything."""
+    """False: its frames are trained on without labels; only LiDAR depth (`model.has_depth_map`,
+    `model.depth_targets`) and distillation learn from them, and with `pseudo_labels` all the
+    rest."""
     pseudo_labels: str | None = None
     """File or s3:// URI that `mono3d pseudo-label` wrote: its boxes are learnt as labels. For
     has_labels=false."""
@@ -102,6 +103,10 @@ class _Member(Section):
     def _is_used(self) -> "_Member":
         if self.train_split is None and self.val_split is None:
             raise ValueError("train_split and val_split are null: one of them must name frames")
+        if self.pseudo_labels is None and self.pseudo_min_score > 0:
+            raise ValueError(
+                f"pseudo_min_score={self.pseudo_min_score:g}: there are no pseudo_labels"
+            )
         if self.has_labels and self.pseudo_labels is not None:
             raise ValueError(
                 f"pseudo_labels={self.pseudo_labels}: the set has labels of its own; with "

@@ -5,6 +5,7 @@ their data set. `mono3d pseudo-label` writes it.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +26,8 @@ from mono3d.structures import Boxes3D, Frame
 
 FORMAT = "mono3d pseudo-labels 1"
 Folder = KittiDataset | NuScenesDataset
+_SAME_BRIGHTNESS = 0.5
+"""Unlike decoders of JPEG differ by far less in the mean of an image, unlike images by far more."""
 _Meters = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Line = TypeVar("_Line", bound="_Strict")
 
@@ -59,16 +62,21 @@ class PseudoBox(_Strict):
     """Those whose image it meets."""
 
 
+class FoundMoment(_Strict):
+    """All that was found in the cameras of a moment."""
+
+    brightness: dict[str, FiniteFloat]
+    """Camera → see `brightness_of`: names alone do not tell frames of unlike folders apart."""
+    boxes: tuple[PseudoBox, ...]
+
+
 class _Head(_Strict):
     call: PseudoLabelHeader
 
 
-class PseudoMoment(_Strict):
-    """All that was found in the cameras of a moment."""
-
+class _Moment(FoundMoment):
     frame: str
     """KITTI: name of the frame; nuScenes: token of the sample."""
-    boxes: tuple[PseudoBox, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,16 +91,24 @@ class PseudoLabels:
     """By each camera of the header."""
     rows: Mapping[str, slice]
     """Moment → its boxes."""
+    brightness: Mapping[str, Mapping[str, float]]
+    """Moment → see `FoundMoment`."""
     digest: str
     """sha256 of all that decides the boxes."""
 
-    def of(self, moment: str, cameras: Sequence[str]) -> tuple[Boxes3D, Bool[Tensor, "n cameras"]]:
-        """Boxes of a moment that some of its cameras see, and which of them do."""
-        rows = self.rows[moment]
+    def seen(self, moment: str, cameras: Sequence[str]) -> Bool[Tensor, "n cameras"]:
+        """Which of some cameras see each box of a moment."""
         columns = [self.header.cameras.index(name) for name in cameras]
-        is_seen = self.is_seen[rows][:, columns]
-        kept = is_seen.any(1)
-        return self.boxes.select(rows).select(kept), is_seen[kept]
+        return self.is_seen[self.rows[moment]][:, columns]
+
+
+def read_header(path: DataPath, first_line: str) -> PseudoLabelHeader:
+    """What the first line of a file says.
+
+    Raises:
+        DataError: It is no header.
+    """
+    return _parsed(_Head.model_validate_json, path, 1, first_line).call
 
 
 def read_pseudo_labels(
@@ -110,42 +126,91 @@ def read_pseudo_labels(
         DataError: The file is missing, cut short, or says what cannot be.
         StorageError: If the store that holds it cannot be used.
     """
-    text = read_text(path)
-    lines = text.split("\n")
+    lines = read_text(path).split("\n")
     if lines.pop():
         raise DataError(f"{path}: its last line is cut short; run mono3d pseudo-label again")
-    head = _parsed(_Head.model_validate_json, path, 1, lines[0] if lines else "").call
+    head = read_header(path, lines[0] if lines else "")
     unknown = [name for name in class_names if name not in head.class_names]
     if unknown:
         raise ConfigError(
             f"{path}: class {unknown[0]}: its detector looked for {', '.join(head.class_names)} "
             "alone, so objects of that class would be learnt as background"
         )
-    moments = [
-        _parsed(PseudoMoment.model_validate_json, path, number, line)
-        for number, line in enumerate(lines[1:], 2)
-    ]
     known = {name: label for label, name in enumerate(class_names)}
-    kept = [
-        [box for box in moment.boxes if box.class_name in known and box.score >= min_score]
-        for moment in moments
-    ]
-    ends = np.cumsum([0, *map(len, kept)]).tolist()
-    found = [box for boxes in kept for box in boxes]
-    digest = hashlib.sha256(repr((tuple(class_names), min_score)).encode() + text.encode())
+    table = _Table()
+    for number, line in enumerate(lines[1:], 2):
+        moment = _parsed(_Moment.model_validate_json, path, number, line)
+        _check(moment, head, table, f"{path}:{number}")
+        table.add(moment, known, head.cameras, min_score)
+    decides = json.dumps([list(class_names), min_score, head.class_names, head.cameras])
     return PseudoLabels(
         source=str(path),
         header=head,
-        boxes=_as_boxes(found, [known[box.class_name] for box in found]),
-        is_seen=torch.tensor(
-            [[name in box.cameras for name in head.cameras] for box in found], dtype=torch.bool
-        ).reshape(-1, len(head.cameras)),
-        rows={
-            moment.frame: slice(start, end)
-            for moment, start, end in zip(moments, ends, ends[1:], strict=False)
-        },
-        digest=digest.hexdigest(),
+        boxes=table.boxes(),
+        is_seen=torch.tensor(table.seen, dtype=torch.bool).reshape(-1, len(head.cameras)),
+        rows=table.rows,
+        brightness=table.brightness,
+        digest=hashlib.sha256("\n".join([decides, *lines[1:]]).encode()).hexdigest(),
     )
+
+
+class _Table:
+    """Columns of the boxes that are learnt; nothing is kept of a line but its numbers."""
+
+    def __init__(self) -> None:
+        self.numbers: list[tuple[float, ...]] = []
+        self.labels: list[int] = []
+        self.seen: list[list[bool]] = []
+        self.rows: dict[str, slice] = {}
+        self.brightness: dict[str, Mapping[str, float]] = {}
+
+    def add(
+        self, moment: _Moment, known: Mapping[str, int], cameras: Sequence[str], min_score: float
+    ) -> None:
+        first = len(self.labels)
+        for box in moment.boxes:
+            if box.class_name in known and box.score >= min_score:
+                self.numbers.append((*box.center_xyz_m, *box.dims_hwl_m, box.yaw_rad))
+                self.labels.append(known[box.class_name])
+                self.seen.append([name in box.cameras for name in cameras])
+        self.rows[moment.frame] = slice(first, len(self.labels))
+        self.brightness[moment.frame] = moment.brightness
+
+    def boxes(self) -> Boxes3D:
+        """Without velocity and attributes: what one sweep or image says of them is a guess."""
+        count = len(self.labels)
+        numbers = torch.tensor(self.numbers).reshape(-1, 7)
+        unknown = torch.full((count,), -1)
+        return Boxes3D(
+            centers=numbers[:, :3].contiguous(),
+            dims_hwl=numbers[:, 3:6].contiguous(),
+            yaw=numbers[:, 6].contiguous(),
+            labels=torch.tensor(self.labels, dtype=torch.int64),
+            velocity=torch.full((count, 2), torch.nan),
+            attributes=unknown,
+            object_ids=torch.arange(count),
+            num_points=unknown,
+            visibility=torch.full((count,), torch.nan),
+            valid=torch.ones(count, dtype=torch.bool),
+        )
+
+
+def _check(moment: _Moment, head: PseudoLabelHeader, table: _Table, place: str) -> None:
+    """What a line says must fit the lines before it."""
+    if moment.frame in table.rows:
+        raise DataError(f"{place}: frame {moment.frame}: there is a line of it already")
+    for number, box in enumerate(moment.boxes):
+        if box.class_name not in head.class_names:
+            raise DataError(
+                f"{place}: boxes.{number}.class={box.class_name}: is none of the first line's "
+                f"{', '.join(head.class_names)}"
+            )
+    named = {name for box in moment.boxes for name in box.cameras} | moment.brightness.keys()
+    others = named - set(head.cameras)
+    if others:
+        raise DataError(
+            f"{place}: camera {min(others)}: is none of the first line's {', '.join(head.cameras)}"
+        )
 
 
 def _parsed(parse: Callable[[str], _Line], path: DataPath, number: int, line: str) -> _Line:
@@ -153,42 +218,25 @@ def _parsed(parse: Callable[[str], _Line], path: DataPath, number: int, line: st
         return parse(line)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DataError(
-            f"{path}:{number}: {f'{place}: ' if place else ''}{first['msg']}"
-        ) from error
-
-
-def _as_boxes(found: Sequence[PseudoBox], labels: Sequence[int]) -> Boxes3D:
-    """Without velocity and attributes: what one sweep or image says of them is a guess."""
-    count = len(found)
-    unknown = torch.full((count,), -1)
-    return Boxes3D(
-        centers=torch.tensor([box.center_xyz_m for box in found]).reshape(-1, 3),
-        dims_hwl=torch.tensor([box.dims_hwl_m for box in found]).reshape(-1, 3),
-        yaw=torch.tensor([box.yaw_rad for box in found]).reshape(-1),
-        labels=torch.tensor(labels, dtype=torch.int64),
-        velocity=torch.full((count, 2), torch.nan),
-        attributes=unknown,
-        object_ids=torch.arange(count),
-        num_points=unknown,
-        visibility=torch.full((count,), torch.nan),
-        valid=torch.ones(count, dtype=torch.bool),
-    )
+        key = ".".join(map(str, first["loc"]))
+        value = first["input"]
+        told = f"{key}={value!r}: " if isinstance(value, str | int | float) else f"{key}: "
+        raise DataError(f"{path}:{number}: {told if key else ''}{first['msg']}") from error
 
 
 class PseudoLabelled:
     """A folder's frames with boxes of a file as their labels. Picklable if the folder is."""
 
     def __init__(self, folder: Folder, labels: PseudoLabels) -> None:
-        """Join them.
+        """Join them, and read a frame to see that they belong together.
 
         Args:
             folder: Opened without labels.
             labels: Of its moments.
 
         Raises:
-            DataError: The file does not have all frames, or not all their cameras.
+            DataError: The file does not have all frames, or not all their cameras, or is of other
+                images; or the first frame cannot be read.
         """
         missing = [
             moment
@@ -208,6 +256,7 @@ class PseudoLabelled:
             )
         self.folder = folder
         self.labels = labels
+        self[0]
 
     def __len__(self) -> int:
         return len(self.folder)
@@ -220,31 +269,38 @@ class PseudoLabelled:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over the frames' own and the boxes."""
-        return hashlib.sha256(
-            f"{self.folder.fingerprint} {self.labels.digest}".encode()
-        ).hexdigest()
+        both = f"{self.folder.fingerprint} {self.labels.digest}"
+        return hashlib.sha256(both.encode()).hexdigest()
 
     def __getitem__(self, index: int) -> Frame:
         """Read one frame.
 
         Raises:
-            DataError: As the folder does.
+            DataError: As the folder does, or the file's boxes are of another image.
             IndexError: Past the end.
         """
         frame = self.folder[index]
-        boxes, is_seen = self._boxes(index)
+        moment = self.folder.moment_of(index)
+        self._check_same_image(frame, self.labels.brightness[moment])
+        is_seen = self.labels.seen(moment, frame.camera_names)
+        kept = is_seen.any(1)
+        boxes = self.labels.boxes.select(self.labels.rows[moment]).select(kept)
         return replace(
             frame,
             boxes_bev=boxes,
             boxes_cam=tuple(
                 boxes_in_camera(boxes.select(seen), pose)
-                for seen, pose in zip(is_seen.T, frame.bev_from_cam, strict=True)
+                for seen, pose in zip(is_seen[kept].T, frame.bev_from_cam, strict=True)
             ),
         )
 
     def frame_labels(self, index: int) -> Int64[np.ndarray, " n"] | None:
         """Classes of the frame's boxes, without reading its images."""
-        labels: Int64[np.ndarray, " n"] = self._boxes(index)[0].labels.numpy()
+        moment = self.folder.moment_of(index)
+        kept = self.labels.seen(moment, self.folder.cameras_of(index)).any(1)
+        labels: Int64[np.ndarray, " n"] = self.labels.boxes.labels[self.labels.rows[moment]][
+            kept
+        ].numpy()
         return labels
 
     def camera_labels(self, index: int) -> list[tuple[Boxes3D, Float[Tensor, "3 4"]]]:
@@ -255,5 +311,17 @@ class PseudoLabelled:
         """Name of the moment that the frame shows."""
         return self.folder.moment_of(index)
 
-    def _boxes(self, index: int) -> tuple[Boxes3D, Bool[Tensor, "n cameras"]]:
-        return self.labels.of(self.folder.moment_of(index), self.folder.cameras_of(index))
+    def _check_same_image(self, frame: Frame, known: Mapping[str, float]) -> None:
+        for name, own in brightness_of(frame).items():
+            if name not in known or abs(known[name] - own) > _SAME_BRIGHTNESS:
+                raise DataError(
+                    f"{self.labels.source}: frame {frame.frame_id}: was another image, in "
+                    f"{self.labels.header.frames['source']}: its {name} had a mean brightness of "
+                    f"{known.get(name)}, this one has {own}"
+                )
+
+
+def brightness_of(frame: Frame) -> dict[str, float]:
+    """Camera → mean of every fourth pixel of every fourth row of its image, to a hundredth."""
+    means = [round(float(image[:, ::4, ::4].numpy().mean()), 2) for image in frame.images]
+    return dict(zip(frame.camera_names, means, strict=True))

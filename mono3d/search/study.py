@@ -90,6 +90,13 @@ def identify(cells: Sequence[Cell]) -> list[Planned]:
         if teacher is not None:
             data[TEACHER] = teacher.fingerprint
         planned.append(Planned(cell=cell, identity=Identity(config=config, data=data)))
+    measured = {plan.identity.data["val"]: plan.cell.variant for plan in planned}
+    if len(measured) > 1:
+        first, second, *_ = measured.values()
+        raise ConfigError(
+            f"variants {first} and {second}: are measured on unlike frames, so that no difference "
+            "between them means anything; give all of them one validation split"
+        )
     return planned
 
 

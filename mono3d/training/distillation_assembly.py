@@ -362,7 +362,7 @@ def _check_can_read(teacher: TeacherFacts, student: RunConfig) -> None:
 def _check_has_labels(data: DataConfig, named: str) -> None:
     """Of all sets, for who reads the depth of labelled objects."""
     for name, member in data.sets.items() if isinstance(data, MergedData) else ():
-        if not member.has_labels:
+        if not member.has_labels and member.pseudo_labels is None:
             raise ConfigError(
                 f"data.sets.{name}.has_labels=false: {named} reads the depth of labelled objects, "
                 "and would teach that there are none"

@@ -8,6 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -32,22 +33,28 @@ class FrameLog(ABC, Generic[Found]):
             call: What decides the detections; plain JSON values.
 
         Raises:
-            ConfigError: If the log is that of another call.
+            ConfigError: If the log is that of another call, or another process writes it.
             DataError: If it is damaged.
         """
         self._path = path
         self.done: Mapping[str, int] = {}
         """Where the line of each frame begins, as of the opening or the last `index`."""
-        if path.exists():
+        self._stream = path.open("ab")
+        try:
+            self._take()
             self._cut_half_a_line()
             self.index()
-        if self.done:
-            self._check_call(call)
-        else:
-            path.write_text(json.dumps({"call": call}) + "\n")
+            if self.done:
+                self._check_call(call)
+            else:
+                self._stream.truncate(0)
+                self._stream.write(f"{json.dumps({'call': call})}\n".encode())
+                self._stream.flush()
+        except BaseException:
+            self._stream.close()
+            raise
         self.count = len(self.done)
         """Frames that are there."""
-        self._stream = path.open("ab")
 
     @staticmethod
     @abstractmethod
@@ -130,6 +137,15 @@ class FrameLog(ABC, Generic[Found]):
                 f"{self._path}: unfinished work of another call ({', '.join(changed)} changed); "
                 "repeat that one to finish it, delete the file, or choose another --output"
             )
+
+    def _take(self) -> None:
+        """Be the only one; the lock goes with the process, however that ends."""
+        try:
+            flock(self._stream, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{self._path}: another process is at work on it; choose another --output"
+            ) from None
 
     def _cut_half_a_line(self) -> None:
         """A process that is killed may leave the beginning of a line."""

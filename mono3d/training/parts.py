@@ -150,7 +150,7 @@ def run_facts(
         name: {"frames": len(dataset), "fingerprint": dataset.fingerprint}
         for name, dataset in splits.items()
     }
-    labelled_by = pseudo_label_teachers(splits["train"])
+    labelled_by = pseudo_label_teachers(splits["train"]) if "train" in splits else {}
     if labelled_by:
         data["train"]["pseudo_labels"] = labelled_by
     if teacher is not None:

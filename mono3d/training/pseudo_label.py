@@ -1,6 +1,8 @@
 """A detector over frames that nobody labelled: its boxes become a file that others learn from."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -14,14 +16,26 @@ from mono3d.codec.box_frames import boxes_in_bev
 from mono3d.codec.image_objects import boxes_in_image
 from mono3d.config.data_sections import MergedData
 from mono3d.config.schema import RunConfig
+from mono3d.data.files import data_path, read_text
 from mono3d.data.gt_sampling import join_boxes
 from mono3d.data.loaders import read_frames
 from mono3d.data.merged import MergedDataset
-from mono3d.data.pseudo_labels import FORMAT, Folder, PseudoBox, PseudoLabelHeader
+from mono3d.data.pseudo_labels import (
+    FORMAT,
+    Folder,
+    FoundMoment,
+    PseudoBox,
+    PseudoLabelHeader,
+    brightness_of,
+    read_header,
+    read_pseudo_labels,
+)
 from mono3d.data.sampling import FrameDataset
 from mono3d.errors import ConfigError, StorageError
 from mono3d.geometry.box_iou import footprints_bev
 from mono3d.storage.location import is_s3, local_path, write_bytes
+from mono3d.storage.s3 import check_access
+from mono3d.storage.s3_location import S3Location
 from mono3d.structures import Boxes3D, Detections, Frame
 from mono3d.training.datasets import build_dataset, split_records
 from mono3d.training.detect import suppress
@@ -64,10 +78,11 @@ def open_unlabelled(config: RunConfig, set_name: str | None = None) -> Unlabelle
         ConfigError: It is not clear which frames are meant.
         DataError: They cannot be read.
     """
+    reads_lidar = not config.model.reads_images_alone
     if not isinstance(config.data, MergedData):
         if set_name is not None:
             raise ConfigError(f"--set {set_name}: for merged data, and these are one set")
-        dataset = build_dataset(config, "train", has_labels=False)
+        dataset = build_dataset(config, "train", with_points=reads_lidar, has_labels=False)
         assert isinstance(dataset, Folder)
         return Unlabelled(config=config, dataset=dataset, folder=dataset, raised_m=0.0)
     sets = config.data.sets
@@ -82,12 +97,24 @@ def open_unlabelled(config: RunConfig, set_name: str | None = None) -> Unlabelle
         raise ConfigError(f"--set {set_name}: data.sets.{set_name}.train_split is null")
     only = config.data.model_copy(update={"sets": {set_name: sets[set_name]}})
     config = config.model_copy(update={"data": only})
-    merged = build_dataset(config, "train", has_labels=False)
+    merged = build_dataset(config, "train", with_points=reads_lidar, has_labels=False)
     assert isinstance(merged, MergedDataset)
     folder = merged.members[set_name]
     assert isinstance(folder, Folder)
     raised_m = -sets[set_name].ground_height_m
     return Unlabelled(config=config, dataset=merged, folder=folder, raised_m=raised_m)
+
+
+def answering(config: RunConfig) -> dict[str, Any]:
+    """Settings that change what a network answers; how it is asked does not."""
+    kept = (
+        {"image_height_px", "image_width_px"},
+        {"top_k", "nms_iou", "position_tolerances_m", "flip"},
+    )
+    return {
+        **config.input.model_dump(mode="json", include=kept[0]),
+        **config.evaluation.model_dump(mode="json", include=kept[1]),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +126,30 @@ class PseudoLabelled:
     """By class."""
 
 
-class _Log(FrameLog[Sequence[PseudoBox]]):
+class _Log(FrameLog[FoundMoment]):
     @staticmethod
-    def encode(found: Sequence[PseudoBox]) -> Mapping[str, Any]:
-        return {"boxes": [box.model_dump(mode="json", by_alias=True) for box in found]}
+    def encode(found: FoundMoment) -> Mapping[str, Any]:
+        return found.model_dump(mode="json", by_alias=True)
 
     @staticmethod
-    def decode(record: Mapping[str, Any]) -> Sequence[PseudoBox]:
-        return [PseudoBox.model_validate(box) for box in record["boxes"]]
+    def decode(record: Mapping[str, Any]) -> FoundMoment:
+        return FoundMoment.model_validate({k: v for k, v in record.items() if k != "frame"})
+
+
+def check_output(output: str) -> None:
+    """Raise now what could not be written after hours.
+
+    Raises:
+        ConfigError: It names no file.
+        StorageError: The bucket cannot be written.
+    """
+    if is_s3(output):
+        location = S3Location.parse(output)
+        if not location.key:
+            raise ConfigError(f"--output={output}: names a bucket; name a file in it")
+        check_access(output.rpartition("/")[0])
+    elif not local_path(output).name or local_path(output).is_dir():
+        raise ConfigError(f"--output={output}: is a folder; name a file")
 
 
 def pseudo_label(
@@ -121,7 +164,8 @@ def pseudo_label(
     """Write what a detector finds in frames as a file that `data.sets.NAME.pseudo_labels` takes.
 
     The file grows under another name and is there at once or not at all. Interrupted at any moment,
-    the same call goes on after the last moment that was done.
+    the same call goes on after the last moment that was done; finished, it only counts. A file of
+    another call is not replaced: runs may have learnt from it.
 
     Args:
         detector: To ask.
@@ -132,10 +176,11 @@ def pseudo_label(
         on_frame: Told at the beginning and after each moment.
 
     Raises:
-        ConfigError: Another call is unfinished there.
+        ConfigError: Another call's file is there, finished or not; or `output` names none.
         DataError: A frame cannot be read; what came before it is kept for the same call.
         StorageError: The file cannot be written.
     """
+    check_output(output)
     header = PseudoLabelHeader(
         format=FORMAT,
         teacher=dict(teacher),
@@ -144,34 +189,72 @@ def pseudo_label(
         cameras=unlabelled.folder.cameras,
         min_scores=dict(zip(detector.class_names, min_scores.tolist(), strict=True)),
     )
-    final = STAGING / Path(output).name if is_s3(output) else local_path(output)
-    part = final.with_name(f"{final.name}.part")
     indices_of = {
         moment: list(indices)
         for moment, indices in groupby(
             range(len(unlabelled.folder)), key=unlabelled.folder.moment_of
         )
     }
-    try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        with _Log(part, header.model_dump(mode="json")) as log:
+    if not _is_finished(output, header):
+        part = _part(output)
+        with _naming(part), _Log(part, header.model_dump(mode="json")) as log:
             missing = {name: own for name, own in indices_of.items() if name not in log.done}
             on_frame(log.count, len(indices_of))
-            for moment, boxes in _found(detector, unlabelled, missing, min_scores):
-                log.add(moment, boxes)
+            for moment, found in _found(detector, unlabelled, missing, min_scores):
+                log.add(moment, found)
                 on_frame(log.count, len(indices_of))
-            counts = dict.fromkeys(detector.class_names, 0)
-            for _, own in log:
-                for box in own:
-                    counts[box.class_name] += 1
             if is_s3(output):
                 write_bytes(output, part.read_bytes())
                 log.delete()
             else:
-                log.finish(final)
+                log.finish(local_path(output))
+    labels = read_pseudo_labels(data_path(output), detector.class_names).boxes.labels
+    counts = labels.bincount(minlength=len(detector.class_names)).tolist()
+    return PseudoLabelled(
+        moments=len(indices_of), boxes=dict(zip(detector.class_names, counts, strict=True))
+    )
+
+
+def _part(output: str) -> Path:
+    """Where a file grows until it is whole."""
+    if not is_s3(output):
+        path = local_path(output)
+        return path.with_name(f"{path.name}.part")
+    digest = hashlib.sha256(output.encode()).hexdigest()[:8]
+    return STAGING / f"{output.rpartition('/')[2]}.{digest}.part"
+
+
+@contextmanager
+def _naming(part: Path) -> Iterator[None]:
+    """Say where the work is that could not be brought to its place."""
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise StorageError(f"cannot write {error.filename or part}: {error.strerror}") from error
-    return PseudoLabelled(moments=len(indices_of), boxes=counts)
+    except StorageError as error:
+        raise StorageError(
+            f"{error}; what was found is in {part}, and the same call goes on"
+        ) from error
+
+
+def _is_finished(output: str, header: PseudoLabelHeader) -> bool:
+    """Whether the file is there and of this call.
+
+    Raises:
+        ConfigError: It is of another.
+    """
+    path = data_path(output)
+    if not path.is_file():
+        return False
+    known = read_header(path, read_text(path).partition("\n")[0])
+    changed = [key for key, value in header if getattr(known, key) != value]
+    if changed:
+        raise ConfigError(
+            f"--output={output}: has labels of another call ({', '.join(changed)} changed), which "
+            "runs may have learnt from; choose another file, or delete it"
+        )
+    return True
 
 
 def _found(
@@ -179,7 +262,7 @@ def _found(
     unlabelled: Unlabelled,
     indices_of: Mapping[str, Sequence[int]],
     min_scores: Float[Tensor, " classes"],
-) -> Iterator[tuple[str, list[PseudoBox]]]:
+) -> Iterator[tuple[str, FoundMoment]]:
     """Boxes of moments, as a file has them."""
     indices = [index for own in indices_of.values() for index in own]
     processes = detector.config.input.loader_processes
@@ -193,21 +276,21 @@ def _found(
         views = [answer for _, answer in items]
         kept = [found.select(found.scores >= min_scores[found.boxes.labels]) for _, found in views]
         parts = [_in_bev(found, frame) for (frame, _), found in zip(views, kept, strict=True)]
-        boxes = Detections(
+        found = Detections(
             boxes=join_boxes([part.boxes for part in parts]),
             scores=torch.cat([part.scores for part in parts]),
         )
         if len(views) > 1:  # an object at the edge of two images is found in both
-            boxes = suppress(
-                boxes.boxes, boxes.scores, min_score=0.0, max_iou=max_iou, place=footprints_bev
+            found = suppress(
+                found.boxes, found.scores, min_score=0.0, max_iou=max_iou, place=footprints_bev
             )
+        own = [frame for frame, _ in views]
+        names = detector.class_names
         yield (
             moment,
-            _as_pseudo_boxes(
-                boxes,
-                [frame for frame, _ in views],
-                class_names=detector.class_names,
-                raised_m=unlabelled.raised_m,
+            FoundMoment(
+                brightness={k: v for frame in own for k, v in brightness_of(frame).items()},
+                boxes=_pseudo_boxes(found, own, class_names=names, raised_m=unlabelled.raised_m),
             ),
         )
 
@@ -219,9 +302,9 @@ def _in_bev(found: Detections, frame: Frame) -> Detections:
     return replace(found, boxes=boxes_in_bev(found.boxes, frame.bev_from_cam[0]))
 
 
-def _as_pseudo_boxes(
+def _pseudo_boxes(
     found: Detections, views: Sequence[Frame], *, class_names: Sequence[str], raised_m: float
-) -> list[PseudoBox]:
+) -> tuple[PseudoBox, ...]:
     """Boxes that a camera sees, in the folder's own bev frame."""
     seen_by: list[list[str]] = [[] for _ in range(len(found))]
     for frame in views:
@@ -230,7 +313,7 @@ def _as_pseudo_boxes(
                 seen_by[row].append(name)
     boxes: Boxes3D = found.boxes
     centers = boxes.centers - boxes.centers.new_tensor([0.0, 0.0, raised_m])
-    return [
+    return tuple(
         PseudoBox(
             class_name=class_names[label],
             score=round(score, 4),
@@ -249,4 +332,4 @@ def _as_pseudo_boxes(
             strict=True,
         )
         if cameras
-    ]
+    )

@@ -22,10 +22,10 @@ from mono3d.training.checkpoint_files import verified_copy
 from mono3d.training.datasets import SPLITS, split_records
 from mono3d.training.distillation_assembly import teacher_facts, with_teacher_found
 from mono3d.training.launch import launch, launch_profile
-from mono3d.training.parts import open_splits, run_facts
+from mono3d.training.parts import open_splits
 from mono3d.training.progress import ProgressSink
 from mono3d.training.run_description import RunOutcome, RunPlace, describe, run_tags
-from mono3d.training.run_record import RUNS_FOLDER, RunResult, run_location
+from mono3d.training.run_record import RUNS_FOLDER, RunResult, read_result, run_location
 from mono3d.training.step_profile import PROFILE, PROFILE_FILES
 
 _logger = logging.getLogger(__name__)
@@ -72,7 +72,8 @@ def train_tracked(
         parent_run_id=parent_run_id,
     )
     with tracked_run(config, identity, folder=RUNS_FOLDER / name) as tracker:
-        splits = _record_data(config, tracker)
+        is_done = read_result(location) is not None
+        splits = _record_data(config, tracker, is_done=is_done)
         place = RunPlace(recipe=recipe, folder=location, splits=splits, run_id=tracker.run_id)
         tracker.describe(describe(config, place))
         result = launch(config, name=name, tracker=tracker, sink=sink)
@@ -88,6 +89,7 @@ def train_tracked(
             if exports_network:
                 record_network(directory, config, tracker)
             metadata = read_metadata(directory)
+        tracker.log_json(metadata.data, "config", "data.json")
         tracker.log_checkpoint(best, {"run": name, "run_steps": result.steps})
         outcome = RunOutcome(
             checkpoint=best,
@@ -178,16 +180,16 @@ def start_tracker(config: RunConfig, identity: RunIdentity, folder: Path) -> Tra
     return tracker
 
 
-def _record_data(config: RunConfig, tracker: Tracker) -> dict[str, str]:
-    """Put data sets and teachers on the record, if there is one; name and size by their purpose."""
+def _record_data(config: RunConfig, tracker: Tracker, *, is_done: bool = False) -> dict[str, str]:
+    """Put the data sets on the record, if there is one; name and size by what they are for.
+
+    The teacher of a run that is done may be gone.
+    """
     if isinstance(tracker, NullTracker):
         return {}
     named: dict[str, str] = {}
-    teaching = teacher_facts(config)
-    train, val = open_splits(config, teaching)
-    facts = run_facts(config, {"train": train, "val": val}, teaching)
-    tracker.log_json(facts.data, "config", "data.json")
-    for context, dataset in zip(SPLITS, (train, val), strict=True):
+    opened = open_splits(config, None if is_done else teacher_facts(config))
+    for context, dataset in zip(SPLITS, opened, strict=True):
         records = split_records(config.data, context, dataset)
         for record in records:
             tracker.log_dataset(

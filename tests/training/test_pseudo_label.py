@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -12,17 +13,19 @@ from typer.testing import CliRunner
 from mono3d.cli.main import app, main
 from mono3d.config.load import apply_overrides, load_recipe, parse
 from mono3d.config.schema import RunConfig
+from mono3d.data.files import data_path
 from mono3d.data.kitti import KittiDataset
 from mono3d.data.merged import MergedDataset
 from mono3d.data.pseudo_labels import Folder, PseudoLabelled, read_pseudo_labels
 from mono3d.data.sampling import FrameDataset
-from mono3d.errors import ConfigError, DataError
+from mono3d.errors import ConfigError, DataError, Mono3dError
+from mono3d.storage import s3
 from mono3d.structures import Boxes3D, Detections, Frame
 from mono3d.training.checkpoint import read_metadata
 from mono3d.training.loop import train_step
 from mono3d.training.parts import Place, build_parts, open_splits
 from mono3d.training.predict import Detector
-from mono3d.training.pseudo_label import Unlabelled, open_unlabelled, pseudo_label
+from mono3d.training.pseudo_label import STAGING, Unlabelled, open_unlabelled, pseudo_label
 from tests.support.detections import perfect_detections
 from tests.support.kitti_folder import FRAMES, write_kitti
 from tests.support.nuscenes_tables import open_tiny, write_tables
@@ -64,7 +67,7 @@ class PerfectDetector(Detector):
 
 
 def write(
-    detector: Any, folder: Folder, path: Path, *, raised_m: float = 0.0, score: float = 0.5
+    detector: Any, folder: Folder, path: Path | str, *, raised_m: float = 0.0, score: float = 0.5
 ) -> None:
     config = tiny_config(data__train_split="all")
     unlabelled = Unlabelled(config=config, dataset=folder, folder=folder, raised_m=raised_m)
@@ -181,12 +184,16 @@ def test_weak_boxes_and_other_classes_are_left_out(tmp_path: Path) -> None:
     [
         (lambda text: text[:-9], r"found\.jsonl: its last line is cut short; run mono3d pseudo-l"),
         (lambda text: "", r"found\.jsonl:1: Invalid JSON"),
-        (lambda text: text.replace("labels 1", "labels 9"), r":1: call\.format: Input should be '"),
-        (lambda text: text.replace('"score": 1.0', '"score": 1.5', 1), r":2: boxes\.0\.score: Inp"),
+        (lambda text: text.replace("labels 1", "labels 9"), r":1: call\.format='mono3d pse"),
+        (lambda text: text.replace('"score": 1.0', '"score": 1.5', 1), r":2: boxes\.0\.score=1"),
         (lambda text: text.replace('"dims_hwl_m": [', '"dims_hwl_m": [-', 1), r":2: .*dims_hwl_m"),
         (lambda text: text.replace('"yaw_rad": ', '"yaw_rad": NaN, "x": ', 1), r":2: .*yaw_rad"),
         (lambda text: text.replace("000001", "000009", 1), r"has no line for 1 of the 3 fr"),
         (lambda text: text.replace("image_2", "image_9"), r"camera image_2: was not looked at"),
+        (lambda text: text.replace('["image_2"]}]', '["image_3"]}]', 1), r":2: camera image_3: i"),
+        (lambda text: text.replace('"class": "car"', '"class": "cra"', 1), r"class=cra: is none"),
+        (lambda text: text + text.splitlines()[-1] + "\n", r":5: frame 000002: there is a line of"),
+        (lambda text: text.replace('ness": {"image_2": ', 'ness": {"image_2": 9'), r"000000: was"),
     ],
 )  # fmt: skip
 def test_a_broken_file_is_refused_in_a_line(tmp_path: Path, change: Any, message: str) -> None:
@@ -197,6 +204,64 @@ def test_a_broken_file_is_refused_in_a_line(tmp_path: Path, change: Any, message
     with pytest.raises(DataError, match=message) as error:
         PseudoLabelled(bare, read_pseudo_labels(path, CLASSES))
     assert "\n" not in str(error.value)
+
+
+def test_labels_of_other_frames_of_the_same_names_are_refused(tmp_path: Path) -> None:
+    """KITTI's training and testing frames have the same names."""
+    root = write_kitti(tmp_path / "kitti")
+    write(PerfectDetector(kitti(root)), kitti(root, has_labels=False), tmp_path / "found.jsonl")
+    labels = read_pseudo_labels(tmp_path / "found.jsonl", CLASSES)
+    image = root / "testing" / "image_2" / "000000.png"
+    assert cv2.imwrite(str(image), cv2.imread(str(image)) // 2)
+    with pytest.raises(DataError, match=r"frame 000000: was another image, in .*its image_2 had a"):
+        PseudoLabelled(kitti(root, split="test"), labels)
+
+
+def test_a_finished_file_is_kept(tmp_path: Path) -> None:
+    root = write_kitti(tmp_path / "kitti")
+    labelled, bare, path = kitti(root), kitti(root, has_labels=False), tmp_path / "found.jsonl"
+    write(PerfectDetector(labelled), bare, path)
+    written = path.read_bytes()
+    write(PerfectDetector(labelled, stops_after=0), bare, path)  # nobody is asked
+    with pytest.raises(
+        ConfigError, match=r"has labels of another call \(min_scores changed\), whi"
+    ):
+        write(PerfectDetector(labelled), bare, path, score=0.7)
+    assert path.read_bytes() == written
+
+
+def test_where_the_file_lay_and_who_wrote_it_do_not_change_its_labels(tmp_path: Path) -> None:
+    root = write_kitti(tmp_path / "kitti")
+    path = tmp_path / "found.jsonl"
+    write(PerfectDetector(kitti(root)), kitti(root, has_labels=False), path)
+    digests = []
+    for text in (path.read_text(), path.read_text().replace("runs/teacher", "s3://b/teacher")):
+        path.write_text(text)
+        digests.append(read_pseudo_labels(path, CLASSES).digest)
+    assert digests[0] == digests[1]
+
+
+def test_a_bucket_is_written_and_read(
+    store_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in store_environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    s3.ensure_bucket("s3://labels")
+    root = write_kitti(tmp_path / "kitti")
+    labelled, bare = kitti(root), kitti(root, has_labels=False)
+    write(PerfectDetector(labelled), bare, "s3://labels/a/found.jsonl")
+    assert not [*STAGING.iterdir()]
+    labels = read_pseudo_labels(data_path("s3://labels/a/found.jsonl"), CLASSES)
+    check_same(PseudoLabelled(bare, labels), labelled)
+    for output, message in (
+        ("s3://labels", r"--output=s3://labels: names a bucket; name a file in it"),
+        ("s3://nowhere/found.jsonl", r"s3://nowhere"),
+        (str(tmp_path), r"is a folder; name a file"),
+    ):
+        with pytest.raises(Mono3dError, match=message) as error:
+            write(PerfectDetector(labelled, stops_after=0), bare, output)
+        assert "\n" not in str(error.value)
 
 
 SMALL = (
@@ -332,6 +397,7 @@ def test_the_command_asks_a_lidar_detector(
     assert head["call"]["teacher"]["data"] == read_metadata("teacher").data
     assert head["call"]["frames"]["name"] == "kitti/test"
     assert line["frame"] == FRAMES[0]
+    assert line["brightness"].keys() == {"image_2"}
     assert {"image_2"} == {name for box in line["boxes"] for name in box["cameras"]}
     monkeypatch.setattr("sys.argv", ["mono3d", *words, "-o", "/proc/no/found.jsonl"])
     with pytest.raises(SystemExit, match="2"):
