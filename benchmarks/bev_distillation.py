@@ -20,16 +20,15 @@ from benchmarks.support.data import recipe_on, synthetic_folder
 from benchmarks.support.measure import compare
 from benchmarks.support.memory import in_fresh_process, peak_gib
 from benchmarks.support.rows import Row, publish
+from benchmarks.support.steps import begin, step
 from mono3d.config.load import load_recipe
 from mono3d.config.schema import RunConfig
 from mono3d.geometry.camera import BEV_FROM_LEVEL_CAM
-from mono3d.structures import Batch, Inputs
+from mono3d.structures import Inputs
 from mono3d.training.allocator import keep_freed_memory
 from mono3d.training.checkpoint import save_checkpoint
-from mono3d.training.loop import train_step
 from mono3d.training.model_assembly import build_model
 from mono3d.training.parts import Place, build_parts
-from mono3d.training.state import TrainState
 
 SMALL = "nuscenes_bev_small"
 ALONE: tuple[str, ...] = ()
@@ -67,38 +66,28 @@ def save_teachers(root: Path, folder: Path) -> None:
         save_checkpoint(parts.state, folder / name, facts=parts.facts, metrics={})
 
 
-def _state(config: RunConfig) -> tuple[TrainState, Sequence[Batch]]:
-    parts = build_parts(config, Place())
-    parts.state.module.train()
-    return parts.state, [batch for _, batch in zip(range(2), parts.loader.epoch(0), strict=False)]
-
-
-def _step(state: TrainState, batch: Batch) -> None:
-    train_step(state, [batch], max_grad_norm=35.0, progress=3.0, with_statistics=False)
-
-
 def _step_gib(root: Path, changes: Sequence[str]) -> float:
     """Growth over networks and two steps: the second has the optimiser's state too."""
     torch.set_num_threads(1)
     before = peak_gib()
-    state, batches = _state(recipe_on(root, SMALL, "train.precision=float32", *changes))
+    state, batches = begin(recipe_on(root, SMALL, "train.precision=float32", *changes), batches=2)
     for batch in batches:
-        _step(state, batch)
+        step(state, batch)
     return peak_gib() - before
 
 
 def step_rows(root: Path, folder: Path, *, rounds: int) -> list[Row]:
     """Time and memory of a step with each method, in units of the step without."""
     precision = "train.precision=float32"
-    alone, own_batches = _state(recipe_on(root, SMALL, precision))
+    alone, own_batches = begin(recipe_on(root, SMALL, precision), batches=2)
     alone_gib = in_fresh_process(_step_gib, root, ALONE)
     rows = []
     for name, changes in taught(folder).items():
-        state, batches = _state(recipe_on(root, SMALL, precision, *changes))
+        state, batches = begin(recipe_on(root, SMALL, precision, *changes), batches=2)
         pairs = list(zip(batches, own_batches, strict=True))
         found = compare(
-            lambda pair, state=state: _step(state, pair[0]),
-            lambda pair: _step(alone, pair[1]),
+            lambda pair, state=state: step(state, pair[0]),
+            lambda pair: step(alone, pair[1]),
             pairs,
             rounds=rounds,
         )

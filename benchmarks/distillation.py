@@ -10,7 +10,6 @@ none to measure, since the network is the same (`tests/contracts/test_distillati
 
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +19,12 @@ from benchmarks.support.data import recipe_on, synthetic_folder
 from benchmarks.support.measure import compare
 from benchmarks.support.memory import in_fresh_process, peak_gib
 from benchmarks.support.rows import Row, publish
+from benchmarks.support.steps import begin, step
 from mono3d.codec.map_layout import BOX_NUMBERS, MapLayout
-from mono3d.config.schema import RunConfig
 from mono3d.objectives.distillation.attention import CellAttention, ObjectAttention
-from mono3d.structures import Batch
 from mono3d.training.allocator import keep_freed_memory
 from mono3d.training.checkpoint import save_checkpoint
-from mono3d.training.loop import train_step
 from mono3d.training.parts import Place, build_parts
-from mono3d.training.state import TrainState
 
 ATTENTION_STRIDE, HEADS, OBJECTS = 16, 8, 64
 LIMIT_GIB = 1.0
@@ -115,11 +111,11 @@ def step_row(root: Path, *, rounds: int) -> Row:
             "train.precision=float32",
             f"distillation={{kind: add, teacher: {folder}/t}}",
         )
-        taught, batches = _state(config)
-        alone, _ = _state(recipe_on(root, "demo", "train.precision=float32"))
+        taught, batches = begin(config, batches=3)
+        alone, _ = begin(recipe_on(root, "demo", "train.precision=float32"), batches=3)
     found = compare(
-        lambda batch: _step(taught, batch),
-        lambda batch: _step(alone, batch),
+        lambda batch: step(taught, batch),
+        lambda batch: step(alone, batch),
         batches,
         rounds=rounds,
     )
@@ -130,16 +126,6 @@ def step_row(root: Path, *, rounds: int) -> Row:
         interval=found.interval,
         detail=f"{taught_ms:.0f} ms to {alone_ms:.0f}",
     )
-
-
-def _state(config: RunConfig) -> tuple[TrainState, Sequence[Batch]]:
-    parts = build_parts(config, Place())
-    parts.state.module.train()
-    return parts.state, [batch for _, batch in zip(range(3), parts.loader.epoch(0), strict=False)]
-
-
-def _step(state: TrainState, batch: Batch) -> None:
-    train_step(state, [batch], max_grad_norm=35.0, progress=3.0, with_statistics=False)
 
 
 def main() -> int:
