@@ -118,7 +118,7 @@ def answering(config: RunConfig) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PseudoLabelled:
+class LabelCounts:
     """What came of it."""
 
     moments: int
@@ -160,7 +160,7 @@ def pseudo_label(
     teacher: Mapping[str, Any],
     min_scores: Float[Tensor, " classes"],
     on_frame: OnFrame,
-) -> PseudoLabelled:
+) -> LabelCounts:
     """Write what a detector finds in frames as a file that `data.sets.NAME.pseudo_labels` takes.
 
     The file grows under another name and is there at once or not at all. Interrupted at any moment,
@@ -210,7 +210,7 @@ def pseudo_label(
                 log.finish(local_path(output))
     labels = read_pseudo_labels(data_path(output), detector.class_names).boxes.labels
     counts = labels.bincount(minlength=len(detector.class_names)).tolist()
-    return PseudoLabelled(
+    return LabelCounts(
         moments=len(indices_of), boxes=dict(zip(detector.class_names, counts, strict=True))
     )
 
