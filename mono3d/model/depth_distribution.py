@@ -75,14 +75,17 @@ class DepthDistribution(nn.Module):
             The distribution, which has nothing where no bin holds the depth; and which cells have
             a known pixel.
         """
-        height, width = (-(-side // stride) for side in depth_m.shape[-2:])
-        known = depth_m[:, 0] > 0
-        image, row, column = known.nonzero(as_tuple=True)
-        bins = self.bins.index(depth_m[:, 0][known])
-        cell = (image * (self.bins.count + 1) + bins) * height + row // stride
-        counts = depth_m.new_zeros(len(depth_m) * (self.bins.count + 1) * height * width)
-        counts.index_add_(0, cell * width + column // stride, depth_m.new_ones(len(cell)))
-        votes = counts.view(-1, self.bins.count + 1, height, width)
+        images, (rows, columns) = len(depth_m), depth_m.shape[-2:]
+        height, width, count = -(-rows // stride), -(-columns // stride), self.bins.count + 1
+        known = (depth_m[:, 0] > 0).float()
+        image = torch.arange(images, device=depth_m.device)[:, None, None]
+        row = torch.arange(rows, device=depth_m.device)[:, None] // stride
+        column = torch.arange(columns, device=depth_m.device) // stride
+        # Unknown pixels vote with weight 0: to leave them out, the host would have to wait.
+        cell = ((image * count + self.bins.index(depth_m[:, 0])) * height + row) * width + column
+        counts = depth_m.new_zeros(images * count * height * width)
+        counts = counts.index_add(0, cell.flatten(), known.flatten())
+        votes = counts.view(-1, count, height, width)
         of_cell = votes.sum(1, keepdim=True)
         return (votes / of_cell.clamp(min=1.0))[:, :-1], of_cell > 0
 
