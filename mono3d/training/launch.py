@@ -22,9 +22,9 @@ from mono3d.training.checkpoint import METRICS, first_whole, read_metadata
 from mono3d.training.checkpoint_files import verified_copy
 from mono3d.training.distillation_assembly import with_teacher_found
 from mono3d.training.failure_callback import FailureCallback, first_line, root_of, understood
-from mono3d.training.mailbox import Mailbox, Message
+from mono3d.training.mailbox import Mailbox, Message, Question
 from mono3d.training.parts import BuildParts, build_parts
-from mono3d.training.progress import NoDisplay, ProgressSink
+from mono3d.training.progress import NoDisplay, Progress, ProgressSink
 from mono3d.training.ray_session import ray_session, shortage
 from mono3d.training.run_record import (
     CHECKPOINTS,
@@ -37,6 +37,9 @@ from mono3d.training.run_record import (
 from mono3d.training.step_profile import PROFILE
 from mono3d.training.worker import SCORE, WorkerSettings, profile_worker, train_worker
 
+Judge = Callable[[Question], bool]
+"""Whether a run goes on."""
+
 _LOOK_EVERY_S = 0.3
 _CONTROLLER_FAILURES = 3
 """Without a limit a cluster that is too small is waited for in vain, for ever."""
@@ -48,18 +51,21 @@ def launch(
     name: str,
     tracker: Tracker | None = None,
     sink: ProgressSink | None = None,
+    judge: Judge | None = None,
     build: BuildParts = build_parts,
 ) -> RunResult:
     """Train on a Ray cluster, from the run's last checkpoint if there is one.
 
     Workers that die are started again and go on from the last checkpoint, up to
-    `cluster.max_failures` times. If this process dies, the same call again goes on.
+    `cluster.max_failures` times. If this process dies, the same call again goes on. A run that the
+    judge stops ends as any other does, and is not over: the same call without a judge goes on.
 
     Args:
         config: The run.
         name: Names the run's folder in `cluster.storage`; the same name is the same run.
         tracker: Where metrics go; it is not closed.
         sink: Who watches.
+        judge: Asked after each evaluation but the last whether the run goes on; workers wait.
         build: How a worker comes to its parts.
 
     Raises:
@@ -74,8 +80,10 @@ def launch(
     if finished is not None:
         sink.say(f"run {name} is finished: {finished.last_checkpoint}")
         return finished
-    outcome = _work_on_ray(config, location, train_worker, build, tracker=tracker, sink=sink)
-    return close_run(location, _to_result(outcome, name, location, tracker, sink))
+    office = _Office(tracker, sink, judge)
+    outcome = _work_on_ray(config, location, train_worker, build, office)
+    result = _to_result(outcome, name, location, tracker, sink)
+    return result if office.has_stopped else close_run(location, result)
 
 
 def launch_profile(
@@ -104,7 +112,7 @@ def launch_profile(
     config = with_teacher_found(config)
     location = join(run_location(config, name), PROFILE)
     work = partial(profile_worker, steps=steps)
-    _work_on_ray(config, location, work, build, tracker=NullTracker(), sink=sink or NoDisplay())
+    _work_on_ray(config, location, work, build, _Office(NullTracker(), sink or NoDisplay()))
     return location
 
 
@@ -113,15 +121,13 @@ def _work_on_ray(
     location: str,
     work: Callable[[WorkerSettings], None],
     build: BuildParts,
-    *,
-    tracker: Tracker,
-    sink: ProgressSink,
+    office: "_Office",
 ) -> ray.train.Result:
     """Have workers of a run do something, with `location` as their folder and Ray's."""
     with ray_session(config.cluster, has_dashboard=False):
         lacking = shortage(config.cluster)
         if lacking is not None:
-            sink.say(f"waiting for the cluster to grow: {lacking}")
+            office.sink.say(f"waiting for the cluster to grow: {lacking}")
         mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
         settings = WorkerSettings(
             config=config.model_dump(mode="json"),
@@ -129,9 +135,10 @@ def _work_on_ray(
             directory=str(Path.cwd()),
             mailbox=mailbox,
             build=build,
+            is_judged=office.judge is not None,
         )
         trainer = build_trainer(config, settings, work)
-        outcome = _Watch(mailbox, tracker, sink).wait_for(trainer)
+        outcome = office.wait_for(trainer, mailbox)
     if isinstance(outcome, Exception):
         raise _explained(outcome, config.train) from outcome
     return outcome
@@ -169,37 +176,44 @@ def build_trainer(
     )
 
 
-class _Watch:
-    """Carries messages from the mailbox to tracker and display while a trainer runs."""
+class _Office:
+    """Carries messages from the mailbox to tracker, display and judge while a trainer runs."""
 
-    def __init__(self, mailbox: Any, tracker: Tracker, sink: ProgressSink) -> None:
-        self._mailbox = mailbox
+    def __init__(self, tracker: Tracker, sink: ProgressSink, judge: Judge | None = None) -> None:
+        self.sink = sink
+        self.judge = judge
+        self.has_stopped = False
+        """Whether the judge has ended the run."""
         self._tracker = tracker
-        self._sink = sink
 
-    def wait_for(self, trainer: TorchTrainer) -> ray.train.Result | Exception:
+    def wait_for(self, trainer: TorchTrainer, mailbox: Any) -> ray.train.Result | Exception:
         """Fit in a thread, so that an interruption arrives here and the mailbox is emptied."""
         outcome: list[ray.train.Result | Exception] = []
         thread = threading.Thread(target=_fit, args=(trainer, outcome), daemon=True)
         thread.start()
         while thread.is_alive():
-            thread.join(_LOOK_EVERY_S)
-            self._empty_mailbox()
+            self._empty(mailbox, wait_s=_LOOK_EVERY_S)
+        self._empty(mailbox, wait_s=0.0)
         return outcome[0]
 
-    def _empty_mailbox(self) -> None:
+    def _empty(self, mailbox: Any, wait_s: float) -> None:
         try:
-            messages: list[Message] = ray.get(self._mailbox.take.remote())
+            messages: list[Message] = ray.get(mailbox.take.remote(wait_s))
         except RayError:  # the run goes on without a display; its metrics are in the checkpoint
             time.sleep(_LOOK_EVERY_S)
             return
-        progress = [message for message in messages if not isinstance(message, str)]
-        self._tracker.log_metrics([step.record for step in progress if step.record is not None])
+        steps = [message for message in messages if isinstance(message, Progress)]
+        self._tracker.log_metrics([step.record for step in steps if step.record is not None])
         for message in messages:
-            if isinstance(message, str):
-                self._sink.say(message)
-            else:
-                self._sink.update(message)
+            match message:
+                case str():
+                    self.sink.say(message)
+                case Progress():
+                    self.sink.update(message)
+                case Question():
+                    goes_on = self.judge is None or self.judge(message)
+                    self.has_stopped |= not goes_on
+                    mailbox.answer.remote(message.step, goes_on)
 
 
 def _fit(trainer: TorchTrainer, outcome: list[ray.train.Result | Exception]) -> None:

@@ -43,6 +43,10 @@ class FitPlan:
         return self.save_every_steps is not None and step % self.save_every_steps == 0
 
 
+GoesOn = Callable[[TrainState, Mapping[str, float]], bool]
+"""Whether a run goes on after an evaluation, given its metrics; the same answer on every rank."""
+
+
 @runtime_checkable
 class RunObserver(Protocol):
     """What happens around the loop: progress, records, checkpoints."""
@@ -75,8 +79,19 @@ def fit(
     *,
     evaluate: Callable[[TrainState], dict[str, float]],
     observer: RunObserver,
+    goes_on: GoesOn | None = None,
 ) -> None:
-    """Train from where the state stands to the last epoch; evaluate and save on the way."""
+    """Train from where the state stands to the last epoch; evaluate and save on the way.
+
+    Args:
+        state: Trained in place.
+        loader: Of the training split.
+        plan: How long and how often.
+        evaluate: Metrics of a state on the validation split.
+        observer: Told of everything; keeps the states.
+        goes_on: Asked after each evaluation but the last, when its state has been kept; None
+            trains to the end.
+    """
     if plan.evaluate_at_start and state.step == 0:
         observer.on_evaluate(state)
         observer.on_save(state, evaluate(state), epoch_ended=True)
@@ -95,6 +110,9 @@ def fit(
                 observer.on_evaluate(state)
                 metrics = evaluate(state)
             observer.on_save(state, metrics, epoch_ended=True)
+            is_judged = goes_on is not None and metrics and state.epoch < plan.epochs
+            if is_judged and not goes_on(state, metrics):
+                return
 
 
 def train_epoch(

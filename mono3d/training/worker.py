@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 import ray.train.torch
 from ray.train import Checkpoint, CheckpointConsistencyMode
@@ -36,7 +37,7 @@ from mono3d.training.checkpoint_files import MANIFEST
 from mono3d.training.distributed import distribute
 from mono3d.training.initial_weights import start_from
 from mono3d.training.loop import RunObserver, fit
-from mono3d.training.mailbox import Message
+from mono3d.training.mailbox import Message, Question
 from mono3d.training.parts import BuildParts, Place, RunParts, start_process
 from mono3d.training.profiling import record_profile
 from mono3d.training.recorder import RunRecorder
@@ -61,6 +62,8 @@ class WorkerSettings:
     mailbox: Any
     """Handle of the mailbox actor."""
     build: BuildParts
+    is_judged: bool = False
+    """Whether rank 0 asks after each evaluation if the run goes on."""
 
 
 def train_worker(settings: WorkerSettings) -> None:
@@ -99,7 +102,23 @@ def _train(settings: WorkerSettings, config: RunConfig, place: Place) -> None:
     worker = _Worker(settings, parts, config.checkpoint, place)
     worker.restore()
     observer = worker.observer() if place.rank == 0 else _Follower()
-    fit(parts.state, parts.loader, parts.plan, evaluate=parts.evaluate, observer=observer)
+    fit(
+        parts.state,
+        parts.loader,
+        parts.plan,
+        evaluate=parts.evaluate,
+        observer=observer,
+        goes_on=partial(_goes_on, settings.mailbox, place) if settings.is_judged else None,
+    )
+
+
+def _goes_on(mailbox: Any, place: Place, state: TrainState, metrics: Mapping[str, float]) -> bool:
+    """The answer of the process that started the run, for all ranks."""
+    answer = False
+    if place.rank == 0:
+        question = Question(step=state.step, epoch=state.epoch, metrics=metrics)
+        answer = ray.get(mailbox.ask.remote(question))
+    return broadcast_from_rank_zero(answer) if place.world_size > 1 else answer
 
 
 def _profile(settings: WorkerSettings, config: RunConfig, place: Place, steps: int) -> None:
