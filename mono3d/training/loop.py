@@ -110,8 +110,8 @@ def fit(
                 observer.on_evaluate(state)
                 metrics = evaluate(state)
             observer.on_save(state, metrics, epoch_ended=True)
-            is_judged = goes_on is not None and metrics and state.epoch < plan.epochs
-            if is_judged and not goes_on(state, metrics):
+            is_judged = bool(metrics) and state.epoch < plan.epochs
+            if is_judged and goes_on is not None and not goes_on(state, metrics):
                 return
 
 

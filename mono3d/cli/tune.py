@@ -1,0 +1,280 @@
+"""`mono3d tune`: search over settings, on Ray Tune with Optuna."""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mono3d.cli.options import OverridesArgument
+from mono3d.errors import ConfigError
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+    from mono3d.search.search_record import SearchRecord
+    from mono3d.search.search_runs import SearchOutcome
+    from mono3d.search.search_settings import SearchSettings
+    from mono3d.search.space import Space
+    from mono3d.search.warm_start import Source
+
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        help="sqlite:///PATH or postgresql://USER@HOST/NAME. Default: MONO3D_SEARCHES, else "
+        "runs/searches.db.",
+    ),
+]
+_FIXED = {
+    "space": "--space", "sampler": "--sampler", "scheduler": "--scheduler",
+    "grace_epochs": "--grace-epochs", "reduction": "--reduction", "seed": "--seed",
+    "grid_points": "--grid-points", "repeats": "--repeats", "objective": "--objective",
+    "warm_start": "--warm-start", "warm_start_mlflow": "--warm-start-mlflow", "name": "--name",
+}  # fmt: skip
+
+
+def tune(
+    context: typer.Context,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RECIPE",
+            help="Name of a shipped recipe, or path of a YAML file; not with --resume.",
+        ),
+    ] = None,
+    overrides: OverridesArgument = None,
+    space: Annotated[
+        str | None, typer.Option(help="Python file of the space, such as tune_spaces/mining.py.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Trials, all calls together. Default: 24.")
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="No further trial after so many hours; others stop.")
+    ] = None,
+    gpu_hours: Annotated[
+        float | None, typer.Option(help="The same after so many GPU-hours of its trials.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the search. Default: RECIPE-SPACE.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Go on with this search; its budget may be raised."),
+    ] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC:MODE",
+            help="In place of the space's own, such as val/nuscenes_map:max; several times for a "
+            "trade-off.",
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="tpe, gp, random, nsga2; on flat spaces also cmaes (numbers only) and grid. "
+            "Default: tpe; nsga2 for several objectives.",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Who stops trials early: asha, median, hyperband, none. Default: asha; none for "
+            "several objectives.",
+        ),
+    ] = None,
+    grace_epochs: Annotated[int, typer.Option(min=1, help="Before nothing is stopped.")] = 1,
+    reduction: Annotated[
+        int, typer.Option(min=2, help="asha, hyperband: one of so many goes on from each rung.")
+    ] = 3,
+    grid_points: Annotated[
+        int, typer.Option(min=2, help="grid: of a range without steps of its own.")
+    ] = 3,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of proposals and trials. Default: the recipe's.")
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Seeds of a trial, whose mean is its value.")
+    ] = 1,
+    warm_start: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Know an earlier search's trials.")
+    ] = None,
+    warm_start_mlflow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="QUERY", help="Know the runs that MLflow finds: \"tags.recipe = 'demo'\"."
+        ),
+    ] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help="Trials at a time. Default: what fits the cluster.")
+    ] = None,
+    database: DatabaseOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check space and recipe, show both, and stop.")
+    ] = False,
+) -> None:
+    """Search for better settings of a recipe; the first trial is the recipe itself.
+
+    Every trial is a run on Ray with a record of its own in MLflow, below that of the search. It
+    reports after each evaluation, and bad ones are stopped early. Killed at any moment, --resume
+    goes on. What comes out: a ranked table, figures, and the best trial as a recipe.
+    """
+    from mono3d.search.search_database import open_database
+
+    url = database or database_url()
+    if resume is not None:
+        given = [_FIXED[key] for key in _FIXED if _is_given(context, key)]
+        if recipe is not None or given:
+            what = given[0] if given else f"RECIPE {recipe}"
+            raise ConfigError(
+                f"{what}: is fixed since search {resume} began; with --resume only --trials, "
+                "--hours, --gpu-hours, --parallel and --database may be given"
+            )
+        _go_on(open_database(url, creates=False), resume, trials, hours, gpu_hours, parallel)
+        return
+    if recipe is None or space is None:
+        raise ConfigError("tune: needs RECIPE and --space FILE, or --resume NAME")
+    from mono3d.search.search_settings import read_settings
+    from mono3d.search.space import load_space, objectives_of
+
+    loaded = load_space(space)
+    objectives = objectives_of(objective) if objective else loaded.objectives
+    settings = {
+        "recipe": Path(recipe).stem,
+        "overrides": overrides or [],
+        "command": shlex.join(["mono3d", *sys.argv[1:]]),
+        "space": space,
+        "about": loaded.about,
+        "space_digest": loaded.digest,
+        "objectives": {each.metric: each.mode for each in objectives},
+        "sampler": sampler or ("tpe" if len(objectives) == 1 else "nsga2"),
+        "scheduler": scheduler or ("asha" if len(objectives) == 1 else "none"),
+        "grace_epochs": grace_epochs,
+        "reduction": reduction,
+        "grid_points": grid_points,
+        "repeats": repeats,
+        "budget": {"trials": trials or 24, "hours": hours, "gpu_hours": gpu_hours},
+    }
+    settings |= _recipe(recipe, overrides or [], seed, settings["scheduler"] != "none")
+    checked = read_settings(settings, source="tune")
+    if dry_run:
+        _show_plan(checked, loaded)
+        return
+    from mono3d.search.search_runs import begin_search
+
+    storage = open_database(url, creates=True)
+    sources = _sources(storage, checked, warm_start or [], warm_start_mlflow)
+    record = begin_search(
+        storage, name or f"{Path(recipe).stem}-{Path(space).stem}", checked, loaded
+    )
+    _work(record, loaded, parallel, sources)
+
+
+def database_url() -> str:
+    """Of the database of searches."""
+    from mono3d.search.search_database import DEFAULT_DATABASE, VARIABLE
+
+    return os.environ.get(VARIABLE) or DEFAULT_DATABASE
+
+
+def _is_given(context: typer.Context, key: str) -> bool:
+    source = context.get_parameter_source(key)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _recipe(
+    recipe: str, overrides: Sequence[str], seed: int | None, is_judged: bool
+) -> dict[str, Any]:
+    """The recipe's tree and seed; a trial that may be stopped early is evaluated every epoch."""
+    from mono3d.config.load import apply_overrides, parse, parse_override, read_recipe
+
+    given = [parse_override(text) for text in overrides]
+    every = "evaluation.every_epochs"
+    tree = apply_overrides(read_recipe(recipe), given)
+    config = parse(tree, source=recipe)
+    if is_judged and config.evaluation.every_epochs != 1 and every not in dict(given):
+        typer.echo(f"{every}=1: a trial may be stopped after each epoch")
+        tree = apply_overrides(tree, [(every, 1)])
+    tree.pop("seed", None)
+    return {"tree": tree, "seed": config.seed if seed is None else seed}
+
+
+def _sources(
+    storage: "RDBStorage", settings: "SearchSettings", names: Sequence[str], query: str | None
+) -> "tuple[Source, ...]":
+    from mono3d.config.load import parse
+    from mono3d.search.warm_start import earlier_search, mlflow_runs
+
+    sources = [earlier_search(storage, name) for name in names]
+    if query is not None:
+        config = parse(settings.tree, source=settings.recipe)
+        sources.append(mlflow_runs(config.tracking.experiment, query))
+    return tuple(sources)
+
+
+def _go_on(
+    storage: "RDBStorage",
+    name: str,
+    trials: int | None,
+    hours: float | None,
+    gpu_hours: float | None,
+    parallel: int | None,
+) -> None:
+    from mono3d.search.search_record import open_search
+    from mono3d.search.search_runs import load_its_space
+
+    record = open_search(storage, name)
+    raised = {"trials": trials, "hours": hours, "gpu_hours": gpu_hours}
+    changed = {key: value for key, value in raised.items() if value is not None}
+    if changed:
+        record.raise_budget(record.settings.budget.model_copy(update=changed))
+    _work(record, load_its_space(record), parallel, ())
+
+
+def _work(
+    record: "SearchRecord", space: "Space", parallel: int | None, sources: "tuple[Source, ...]"
+) -> None:
+    from mono3d.cli.tune_display import TuneDisplay
+    from mono3d.search.search_runs import run_search
+
+    with TuneDisplay(record) as display:
+        outcome = run_search(
+            record,
+            space,
+            display,
+            parallel=parallel,
+            sources=sources,
+        )
+    show_outcome(outcome)
+
+
+def show_outcome(outcome: "SearchOutcome") -> None:
+    """Answer and files."""
+    for line in outcome.report.answer:
+        typer.echo(line)
+    typer.echo(f"report   {outcome.report.report}")
+    for path in outcome.report.figures:
+        typer.echo(f"picture  {path}")
+    if outcome.best_recipe is not None:
+        typer.echo(f"recipe   {outcome.best_recipe}: mono3d train {outcome.best_recipe}")
+    if outcome.run_id:
+        typer.echo(f"MLflow run {outcome.run_id}")
+
+
+def _show_plan(settings: "SearchSettings", space: "Space") -> None:
+    from mono3d.search.search_runs import check_search
+
+    shape = check_search(settings, space)
+    table = Table("setting", "from")
+    for key, distribution in shape.distributions.items():
+        table.add_row(key, str(distribution))
+    Console().print(table)
+    typer.echo(
+        f"{settings.budget.trials} trials of {settings.recipe}, {settings.sampler} and "
+        f"{settings.scheduler}, {settings.repeats} seed(s); "
+        + ", ".join(f"{metric} ({mode})" for metric, mode in settings.objectives.items())
+    )

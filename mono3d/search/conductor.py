@@ -1,0 +1,283 @@
+"""What a search does when a trial begins, was evaluated, or is over; knows nothing of Ray.
+
+Each event goes to the database first, then to MLflow, then to whoever watches.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+from mono3d.config.load import flatten
+from mono3d.errors import ConfigError, Mono3dError
+from mono3d.search.search_record import Proposal, SearchRecord, is_finite
+from mono3d.search.search_settings import Budget
+from mono3d.search.trial import RunEnd, TrialEnd, TrialReport
+from mono3d.tracking.records import MetricRecord
+from mono3d.tracking.tracker import RunIdentity, Tracker
+from mono3d.training.run_description import run_tags
+
+_MOST_ALIKE = 3
+"""Failures in a row for one reason, before anything has worked, that end a search."""
+
+
+@runtime_checkable
+class SearchDisplay(Protocol):
+    """Who watches a search."""
+
+    def began(self, proposal: Proposal) -> None:
+        """A trial begins, or goes on."""
+        ...
+
+    def moved(self, report: TrialReport, value: float) -> None:
+        """A trial was evaluated; the value is that of the metric that decides."""
+        ...
+
+    def ended(self, number: int, state: str, value: float, reason: str) -> None:
+        """A trial is over: finished, stopped early or failed."""
+        ...
+
+    def say(self, line: str) -> None:
+        """A line for the user."""
+        ...
+
+
+StartTracker = Callable[[Proposal, RunIdentity], Tracker]
+"""Opens the record of a trial in MLflow."""
+
+
+@dataclass
+class _Running:
+    """A trial on its way."""
+
+    proposal: Proposal
+    tracker: Tracker
+    value: float = math.nan
+    """The last of the metric that decides."""
+    step: int = 0
+    """The last of its records."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """How long a search has worked, earlier calls included."""
+
+    earlier_hours: float = 0.0
+    began_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def hours(self) -> float:
+        """So far."""
+        return self.earlier_hours + (time.monotonic() - self.began_s) / 3600
+
+
+class Conductor:
+    """Decides about trials, and writes down what comes of them."""
+
+    def __init__(
+        self,
+        record: SearchRecord,
+        display: SearchDisplay,
+        start_tracker: StartTracker,
+        *,
+        parent_run_id: str | None = None,
+    ) -> None:
+        """For one call of a search whose record was prepared."""
+        self.failure: Mono3dError | None = None
+        """Why the search cannot go on."""
+        self._record = record
+        self._display = display
+        self._start_tracker = start_tracker
+        self._parent_run_id = parent_run_id
+        self._clock = Clock(earlier_hours=float(record.study.user_attrs.get("hours", 0.0)))
+        self._running: dict[int, _Running] = {}
+        self._alike: list[str] = []
+        """Reasons of the failures so far, until a trial was evaluated."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the budget is spent, or the search cannot go on."""
+        return self.failure is not None or self._spent() is not None
+
+    def begin(self) -> Proposal | None:
+        """The next trial, None if there shall be no further one."""
+        if self.is_over:
+            return None
+        try:
+            proposal = self._record.propose()
+        except Mono3dError as error:
+            self.failure = error
+            return None
+        if proposal is None:
+            return None
+        tracker = self._start_tracker(proposal, self._identity(proposal))
+        self._running[proposal.number] = _Running(proposal=proposal, tracker=tracker)
+        self._display.began(proposal)
+        return proposal
+
+    def evaluated(self, report: TrialReport) -> bool:
+        """Take in a report; whether the trial goes on."""
+        running = self._running[report.number]
+        self._alike.clear()
+        self._log(running, report.records, report.run)
+        for line in report.lines:
+            self._display.say(f"trial {report.number}: {line}")
+        if not self._is_measured(report.metrics):
+            return False
+        value = float(report.metrics.get(self._record.metric, math.nan))
+        running.value = value
+        self._display.moved(report, value)
+        lacking = [m for m in self._objectives if not is_finite(report.metrics, [m])]
+        if lacking:
+            self._fail(report.number, f"{lacking[0]} is not a number after epoch {report.epoch}")
+            return False
+        is_bad = report.run == 0 and self._record.is_bad(report.number, report.epoch, value)
+        spent = self._spent()
+        if is_bad:
+            self._stop(report.number, f"worse than others after epoch {report.epoch}")
+        elif spent is not None:
+            self._stop(report.number, f"{spent} after epoch {report.epoch}")
+        self._note_hours()
+        return not is_bad and spent is None and self.failure is None
+
+    def ended(self, end: TrialEnd) -> None:
+        """Take in a trial's end; one that was stopped before is over already."""
+        running = self._running.get(end.number)
+        if running is None:
+            return
+        for line in end.lines:
+            self._display.say(f"trial {end.number}: {line}")
+        for number, run in enumerate(end.runs):
+            self._log(running, run.records, number)
+        self._note_hours()
+        if end.error is not None:
+            self._fail(end.number, end.error)
+            return
+        if not all(self._is_measured(run.metrics) for run in end.runs):
+            return
+        lacking = [
+            m for m in self._objectives if not all(is_finite(r.metrics, [m]) for r in end.runs)
+        ]
+        if lacking:
+            self._fail(end.number, f"{lacking[0]} is not a number at the end")
+        else:
+            self._finish(running, end.runs)
+
+    def died(self, number: int) -> None:
+        """A trial's actor has died more often than is borne."""
+        if number in self._running:
+            self._fail(number, "its process died again and again")
+
+    def abandon(self) -> None:
+        """Close the records of trials that go on with the next call."""
+        for running in self._running.values():
+            running.tracker.close("KILLED")
+        self._running.clear()
+        self._note_hours()
+
+    @property
+    def _objectives(self) -> Sequence[str]:
+        return list(self._record.settings.objectives)
+
+    def _identity(self, proposal: Proposal) -> RunIdentity:
+        settings, config = self._record.settings, proposal.configs[0]
+        return RunIdentity(
+            name=f"{self._record.name}-{proposal.number:04d}",
+            params=flatten(config),
+            tags={
+                **run_tags(config, settings.recipe),
+                "study": self._record.name,
+                "trial": str(proposal.number),
+                "seed": ", ".join(map(str, settings.seeds)),
+                "trial.settings": ", ".join(f"{k}={v}" for k, v in proposal.settings.items()),
+            },
+            parent_run_id=self._parent_run_id,
+        )
+
+    def _is_measured(self, metrics: Mapping[str, float]) -> bool:
+        """A search for something that its runs do not measure ends with the first evaluation."""
+        unknown = [metric for metric in self._objectives if metric not in metrics]
+        has_measured = any(trial.intermediate_values for trial in self._record.own_trials())
+        if unknown and metrics and not has_measured:
+            import difflib
+
+            near = difflib.get_close_matches(unknown[0], metrics, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self.failure = ConfigError(f"{unknown[0]}: is not measured by these runs{hint}")
+        return self.failure is None
+
+    def _log(self, running: _Running, records: Sequence[MetricRecord], run: int) -> None:
+        """Those of further seeds have names of their own."""
+        if run:
+            seed = self._record.settings.seeds[run]
+            records = [
+                replace(r, metrics={f"seed{seed}/{k}": v for k, v in r.metrics.items()})
+                for r in records
+            ]
+        running.step = max([running.step, *(record.step for record in records)])
+        running.tracker.log_metrics(list(records))
+
+    def _finish(self, running: _Running, runs: Sequence[RunEnd]) -> None:
+        number, tracker = running.proposal.number, running.tracker
+        self._alike.clear()
+        self._record.finish(
+            number,
+            [run.metrics for run in runs],
+            run=running.proposal.run_names[0],
+            checkpoint=runs[0].best_checkpoint,
+            epochs=self._record.epochs,
+            run_id=tracker.run_id,
+        )
+        trial = self._record.trial(number)
+        values = dict(zip(self._objectives, trial.values, strict=True))
+        now_ms = int(time.time() * 1000)
+        tracker.log_metrics([
+            MetricRecord(
+                step=running.step,
+                time_ms=now_ms,
+                metrics={f"objective/{name}": value for name, value in values.items()},
+            )
+        ])  # fmt: skip
+        tracker.log_checkpoint(runs[0].best_checkpoint, {"run": running.proposal.run_names[0]})
+        self._close(number, "finished", "", values[self._record.metric])
+
+    def _stop(self, number: int, reason: str) -> None:
+        running = self._running[number]
+        self._record.stop(
+            number, reason, run=running.proposal.run_names[0], run_id=running.tracker.run_id
+        )
+        self._close(number, "stopped early", reason, running.value)
+
+    def _fail(self, number: int, reason: str) -> None:
+        running = self._running[number]
+        self._record.fail(
+            number, reason, run=running.proposal.run_names[0], run_id=running.tracker.run_id
+        )
+        self._close(number, "failed", reason, math.nan)
+        self._alike.append(reason)
+        if len(self._alike) >= _MOST_ALIKE and len(set(self._alike)) == 1:
+            self.failure = ConfigError(f"{_MOST_ALIKE} trials failed, all for one reason: {reason}")
+
+    def _close(self, number: int, state: str, reason: str, value: float) -> None:
+        tracker = self._running.pop(number).tracker
+        tracker.set_tags({"trial.state": state, **({"trial.reason": reason} if reason else {})})
+        statuses = {"finished": "FINISHED", "stopped early": "KILLED", "failed": "FAILED"}
+        tracker.close(statuses[state])
+        self._display.ended(number, state, value, reason)
+
+    def _spent(self) -> str | None:
+        """Which part of the budget is spent; the number of trials only ends proposals."""
+        budget: Budget = self._record.settings.budget
+        if budget.hours is not None and self._clock.hours >= budget.hours:
+            return f"the budget of {budget.hours:g} hours was spent"
+        if budget.gpu_hours is not None and self._gpu_hours() >= budget.gpu_hours:
+            return f"the budget of {budget.gpu_hours:g} GPU-hours was spent"
+        return None
+
+    def _gpu_hours(self) -> float:
+        cluster = self._record.config.cluster
+        return cluster.workers * cluster.gpus_per_worker * self._record.spent_seconds() / 3600
+
+    def _note_hours(self) -> None:
+        self._record.study.set_user_attr("hours", round(self._clock.hours, 4))

@@ -1,0 +1,158 @@
+"""Who proposes trials and who stops them early: Optuna's samplers and pruners by their names.
+
+Both keep what they know in the study's database alone. A sampler is made anew for each trial, with
+a seed of its own: what is proposed follows from the database and the trial's number, so a search
+that was killed proposes what it would have proposed.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    SuccessiveHalvingPruner,
+)
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    GridSampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
+
+from mono3d.errors import ConfigError
+from mono3d.search.search_settings import SamplerKind, SearchSettings
+from mono3d.search.space import SpaceShape
+
+_MEDIAN_OF = 4
+"""Trials that must have come as far before the median rule stops one."""
+
+
+def check_sampler(kind: SamplerKind, shape: SpaceShape) -> None:
+    """Refuse a sampler that cannot search a space.
+
+    Raises:
+        ConfigError: CMA-ES and grid know no branches, CMA-ES no choices.
+    """
+    if kind not in {"cmaes", "grid"}:
+        return
+    if not shape.is_flat:
+        raise ConfigError(
+            f"--sampler {kind}: needs a flat space, and this one has branches; take tpe, gp, "
+            "nsga2 or random"
+        )
+    if kind == "cmaes" and not shape.is_numeric:
+        raise ConfigError(
+            "--sampler cmaes: needs numbers only, and this space has choices; take tpe, gp or grid"
+        )
+    if kind == "cmaes" and len(shape.distributions) < 2:
+        raise ConfigError("--sampler cmaes: needs two numbers or more; take tpe or grid")
+
+
+def make_sampler(settings: SearchSettings, shape: SpaceShape, number: int) -> BaseSampler:
+    """The sampler that proposes the trial of this number."""
+    seed = settings.seed * 100_003 + number
+    kind = settings.sampler
+    with warnings.catch_warnings():
+        # Multivariate and group are called experimental at Optuna 5.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match kind:
+            case "tpe":
+                return TPESampler(
+                    multivariate=True, group=True, constant_liar=True, n_startup_trials=8, seed=seed
+                )
+            case "gp":
+                return GPSampler(seed=seed, n_startup_trials=8, warn_independent_sampling=False)
+            case "random":
+                return RandomSampler(seed=seed)
+            case "cmaes":
+                return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+            case "grid":
+                return GridSampler(grid_of(shape.distributions, settings.grid_points), seed=seed)
+            case "nsga2":
+                return NSGAIISampler(population_size=_population(settings), seed=seed)
+            case _:
+                assert_never(kind)
+
+
+def make_pruner(settings: SearchSettings, epochs: int) -> BasePruner:
+    """The pruner; its resource is epochs.
+
+    Args:
+        settings: Of the search.
+        epochs: Of a trial that is not stopped.
+    """
+    grace, kind = settings.grace_epochs, settings.scheduler
+    match kind:
+        case "asha":
+            return SuccessiveHalvingPruner(min_resource=grace, reduction_factor=settings.reduction)
+        case "median":
+            return MedianPruner(n_startup_trials=_MEDIAN_OF, n_warmup_steps=grace)
+        case "hyperband":
+            return HyperbandPruner(
+                min_resource=grace, max_resource=epochs, reduction_factor=settings.reduction
+            )
+        case "none":
+            return NopPruner()
+        case _:
+            assert_never(kind)
+
+
+def grid_of(distributions: Mapping[str, BaseDistribution], points: int) -> dict[str, Sequence[Any]]:
+    """Name → values of a grid: all that there are, or `points` spread over a range without steps.
+
+    A range of whole numbers or steps with more than `points` values is thinned to so many.
+    """
+    return {name: _values(distribution, points) for name, distribution in distributions.items()}
+
+
+def grid_size(settings: SearchSettings, shape: SpaceShape) -> int:
+    """Trials that a grid has."""
+    grid = grid_of(shape.distributions, settings.grid_points)
+    return math.prod(len(values) for values in grid.values())
+
+
+def _values(distribution: BaseDistribution, points: int) -> list[Any]:
+    match distribution:
+        case CategoricalDistribution():
+            return list(distribution.choices)
+        case IntDistribution():
+            count = (distribution.high - distribution.low) // distribution.step + 1
+            steps = _spread(0, count - 1, min(points, count), is_log=False)
+            return [distribution.low + round(step) * distribution.step for step in steps]
+        case FloatDistribution(step=None):
+            return _spread(distribution.low, distribution.high, points, is_log=distribution.log)
+        case FloatDistribution():
+            count = round((distribution.high - distribution.low) / distribution.step) + 1
+            steps = _spread(0, count - 1, min(points, count), is_log=False)
+            return [distribution.low + round(step) * distribution.step for step in steps]
+    raise TypeError(f"no grid over {distribution}")
+
+
+def _spread(low: float, high: float, points: int, *, is_log: bool) -> list[float]:
+    """Evenly spread, the ends among them."""
+    if points < 2 or low == high:
+        return [low]
+    if is_log:
+        logs = _spread(math.log(low), math.log(high), points, is_log=False)
+        return [low, *map(math.exp, logs[1:-1]), high]
+    return [low + (high - low) * i / (points - 1) for i in range(points)]
+
+
+def _population(settings: SearchSettings) -> int:
+    """Of NSGA-II: Optuna's 50 would be the whole of a small search, and random."""
+    return max(4, min(50, settings.budget.trials // 4))

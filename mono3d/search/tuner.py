@@ -1,0 +1,162 @@
+"""A search on Ray Tune: which asks for trials, places them, and carries their reports here.
+
+Tune keeps nothing that counts. Its own files lie in a folder that is thrown away, it is never
+restored: after a kill a new one is filled from the database, where unfinished trials come first.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from mono3d.errors import ServiceError
+from mono3d.search.conductor import Conductor, SearchDisplay
+from mono3d.search.search_record import Proposal, SearchRecord
+from mono3d.search.trial import MESSAGE, TrialActor, TrialEnd, TrialOrder
+from mono3d.tracking.tracker import RunIdentity, Tracker
+from mono3d.training.ray_session import places, ray_session
+from mono3d.training.run_record import RUNS_FOLDER
+from mono3d.training.tracked import start_tracker
+
+_ORDER = "order"
+_ACTOR_DEATHS = 3
+"""Of one trial's actor, as when its node goes; its runs go on from their checkpoints."""
+_ACTOR_BYTES = 700 * 1024**2
+"""What an actor's imports take: Ray places it by that, not by a CPU, which its workers need."""
+_ENDLESS = 1_000_000
+"""Trials that Tune may begin; the budget is ours."""
+_SETTINGS = {
+    # Results and tables of Tune's own; ours are in the database and in MLflow.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def search_on_ray(
+    record: SearchRecord,
+    display: SearchDisplay,
+    *,
+    parent_run_id: str | None,
+    parallel: int | None = None,
+) -> None:
+    """Run trials until the budget is spent, as many at a time as there is room for.
+
+    Args:
+        record: Prepared; the recipe's `cluster` says how large a trial is.
+        display: Who watches.
+        parent_run_id: Of the search in MLflow.
+        parallel: Trials at a time; None is what fits the cluster as it is now.
+
+    Raises:
+        Mono3dError: The search cannot go on.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+    def start(proposal: Proposal, identity: RunIdentity) -> Tracker:
+        return start_tracker(proposal.configs[0], identity, RUNS_FOLDER / identity.name)
+
+    conductor = Conductor(record, display, start, parent_run_id=parent_run_id)
+    with (
+        ray_session(record.config.cluster, has_dashboard=True),
+        tempfile.TemporaryDirectory(prefix="mono3d-tune-") as folder,
+    ):
+        room = places(record.config.cluster) if parallel is None else parallel
+        tuner = tune.Tuner(
+            tune.with_resources(TrialActor, tune.PlacementGroupFactory([{"memory": _ACTOR_BYTES}])),
+            tune_config=tune.TuneConfig(
+                search_alg=_Proposals(conductor),
+                scheduler=_Verdicts(conductor),
+                num_samples=_ENDLESS,
+                max_concurrent_trials=room,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=record.name,
+                storage_path=folder,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=_ACTOR_DEATHS),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+        try:
+            tuner.fit()
+        except tune.TuneError as error:
+            raise ServiceError(f"Ray Tune: {str(error).strip().splitlines()[0]}") from error
+        finally:
+            conductor.abandon()
+    if conductor.failure is not None:
+        raise conductor.failure
+
+
+class _NeverStored:
+    """Tune pickles what it was given, again and again, into its folder; of ours, nothing.
+
+    What hangs on a conductor knows the database's password.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Proposals(_NeverStored, Searcher):  # type: ignore[misc]
+    """Tune's way of asking for the next trial."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__(metric=MESSAGE, mode="min")
+        self._conductor = conductor
+        self._numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The order of a trial; FINISHED when there shall be no further one."""
+        proposal = self._conductor.begin()
+        if proposal is None:
+            return str(Searcher.FINISHED)
+        self._numbers[trial_id] = proposal.number
+        trees = [config.model_dump(mode="json") for config in proposal.configs]
+        return {
+            _ORDER: TrialOrder(
+                number=proposal.number,
+                runs=list(zip(proposal.run_names, trees, strict=True)),
+                directory=str(Path.cwd()),
+            )
+        }
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Of an error only; ends that trials report themselves have been taken in."""
+        if error and trial_id in self._numbers:
+            self._conductor.died(self._numbers[trial_id])
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: what is known is in the database."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+
+class _Verdicts(_NeverStored, FIFOScheduler):  # type: ignore[misc]
+    """Tune's way of asking whether a trial goes on."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self._conductor = conductor
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """A report."""
+        goes_on = self._conductor.evaluated(result[MESSAGE])
+        return str(self.CONTINUE if goes_on else self.STOP)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """The end, or the echo of a stop."""
+        message = result[MESSAGE]
+        if isinstance(message, TrialEnd):
+            self._conductor.ended(message)

@@ -1,0 +1,121 @@
+"""What is known before a search begins: trials of an earlier one, or runs in MLflow.
+
+They stand in the search's database as finished trials, marked with where they come from, and count
+for its sampler and its ranking, not for its budget.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FixedTrial, TrialState
+
+from mono3d.errors import ConfigError
+from mono3d.search.search_record import OVERRIDES, SearchRecord, is_finite
+from mono3d.search.space import Space, overrides_of
+from mono3d.search.space_points import params_from
+
+_MARK = "imported"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A result from elsewhere."""
+
+    origin: str
+    """Names it among all."""
+    settings: Mapping[str, Any]
+    """Config path → value, of all that the space may ask for; texts are read as YAML."""
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where results come from."""
+
+    name: str
+    known: Iterable[Known]
+
+
+def earlier_search(storage: RDBStorage, name: str) -> Source:
+    """The finished trials of another search in the same database.
+
+    Raises:
+        ConfigError: There is none of this name.
+    """
+    if name not in optuna.get_all_study_names(storage):
+        raise ConfigError(f"--warm-start {name}: the database has no such search")
+    study = optuna.load_study(storage=storage, study_name=name)
+    metrics = study.metric_names or []
+    known = [
+        Known(
+            origin=f"{name} #{trial.number}",
+            settings=trial.params,
+            metrics=dict(zip(metrics, trial.values, strict=True)),
+        )
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if _MARK not in trial.user_attrs
+    ]
+    return Source(name=name, known=known)
+
+
+def mlflow_runs(experiment: str, query: str) -> Source:
+    """Finished runs in MLflow that a query finds, with their last metrics.
+
+    Args:
+        experiment: Its name.
+        query: As in MLflow's search field, such as ``tags.mining = 'gmm'``.
+
+    Raises:
+        ConfigError: MLFLOW_TRACKING_URI is not set, or the query is none.
+        ServiceError: The server is not there.
+    """
+    tracking_uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not tracking_uri:
+        raise ConfigError("--warm-start-mlflow: needs MLFLOW_TRACKING_URI")
+    from mono3d.tracking.mlflow_runs import finished_runs
+
+    known = [
+        Known(origin=f"MLflow run {run.run_id}", settings=run.params, metrics=run.metrics)
+        for run in finished_runs(tracking_uri, experiment, query)
+    ]
+    return Source(name=f"MLflow, {query}", known=known)
+
+
+def take_over(source: Source, record: SearchRecord, space: Space) -> str:
+    """Add what fits the space and was measured; what is there already is not added again.
+
+    Returns:
+        A line for the user.
+    """
+    objectives = list(record.settings.objectives)
+    there = {trial.user_attrs.get(_MARK) for trial in record.study.get_trials(deepcopy=False)}
+    added, reasons = 0, []
+    for known in source.known:
+        if known.origin in there:
+            continue
+        if not is_finite(known.metrics, objectives):
+            reasons.append(f"{known.origin} was not measured by {objectives[0]}")
+            continue
+        try:
+            params, distributions = params_from(space, known.settings)
+        except ConfigError as error:
+            reasons.append(f"{known.origin}: {error}")
+            continue
+        record.study.add_trial(
+            optuna.create_trial(
+                params=params,
+                distributions=distributions,
+                values=[known.metrics[metric] for metric in objectives],
+                user_attrs={
+                    _MARK: known.origin,
+                    OVERRIDES: dict(overrides_of(space, FixedTrial(params))),
+                },
+            )
+        )
+        added += 1
+    line = f"warm start: {added} results of {source.name}"
+    return line + (f"; {len(reasons)} do not fit, the first: {reasons[0]}" if reasons else "")

@@ -1,0 +1,281 @@
+"""A search on Ray Tune with S3 and MLflow: killed, gone on with, and what it leaves behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+import ray
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from optuna.trial import TrialState
+from ray.util import placement_group_table
+
+from mono3d.config.load import load_recipe
+from mono3d.config.training_sections import ClusterConfig
+from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
+from mono3d.search.tuner import search_on_ray
+from mono3d.training.ray_session import ray_session
+from tests.search.test_conductor import Lines
+from tests.support.searches import new_record, sqlite_url
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ray,
+    # Ray Data, which Ray Train sets up, warns of its own settings.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+METRIC = "val/centers_depth_abs_rel"
+SPACE = f"""
+\"\"\"Which learning rate?\"\"\"
+
+METRIC, MODE = "{METRIC}", "min"
+
+
+def space(trial):
+    trial.suggest_float("optim.lr", 1e-4, 1e-2, log=True)
+    return {{}}
+"""
+SHRUNK = (
+    "data.root=data", "input.image_height_px=64", "input.image_width_px=128",
+    "model.backbone.width=16", "model.channels=8", "train.epochs=4", "train.epoch_frames=24",
+    "train.batch_size=4", "train.log_every_steps=1", "tracking.max_figures=0",
+)  # fmt: skip
+TRIALS = 5
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with data and a space."""
+    folder = tmp_path_factory.mktemp("search")
+    config = SyntheticConfig(
+        image_size=(128, 72), train_scenes=4, val_scenes=1, samples_per_scene=1, seed=3
+    )
+    write_nuscenes(folder / "data", config, num_processes=1)
+    (folder / "rate.py").write_text(SPACE)
+    return folder
+
+
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "mono3d.cli.main", "tune", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def begin(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    options = ["--space", "rate.py", "--trials", str(TRIALS), "--sampler", "random"]
+    return start(folder, "mining_study", *options, *SHRUNK, *arguments)
+
+
+def finished(process: "subprocess.Popen[str]") -> str:
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, output
+    return output
+
+
+def trials_of(folder: Path, name: str) -> list[optuna.trial.FrozenTrial]:
+    if not (folder / "runs" / "searches.db").exists():
+        return []
+    url = f"sqlite:///{folder / 'runs' / 'searches.db'}"
+    names = optuna.get_all_study_names(url)
+    return optuna.load_study(storage=url, study_name=name).trials if name in names else []
+
+
+def kill_when(process: "subprocess.Popen[str]", folder: Path, name: str) -> None:
+    """Kill a search and all its processes when a trial is over and another has been evaluated."""
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline and process.poll() is None:
+        states = [(t.state, len(t.intermediate_values)) for t in trials_of(folder, name)]
+        if any(s.is_finished() for s, _ in states) and any(
+            s == TrialState.RUNNING and count for s, count in states
+        ):
+            break
+        time.sleep(0.1)
+    assert process.poll() is None, process.communicate()[0]
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def runs_of(client: MlflowClient, name: str) -> tuple[Run, list[Run]]:
+    """The search's own record, and those of its trials."""
+    experiment = client.get_experiment_by_name("mono3d")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], f"tags.study = '{name}'")
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    return parent, [run for run in runs if run is not parent]
+
+
+def outcome(trials: list[optuna.trial.FrozenTrial]) -> Mapping[int, object]:
+    """What must not depend on whether a search was killed."""
+    return {t.number: (t.params, t.state, t.value, t.intermediate_values) for t in trials}
+
+
+def test_a_killed_search_ends_as_if_nothing_had_happened(
+    folder: Path, stack_environ: dict[str, str]
+) -> None:
+    """Trials one after the other: with several at a time early stopping depends on their order."""
+    whole = finished(begin(folder, "--name", "whole", "--parallel", "1"))
+    stored = ("--name", "killed", "--parallel", "1", "cluster.storage=s3://mono3d/searches")
+    kill_when(begin(folder, *stored), folder, "killed")
+    before = trials_of(folder, "killed")
+    output = finished(start(folder, "--resume", "killed", "--parallel", "1"))
+    after = trials_of(folder, "killed")
+
+    assert outcome(after) == outcome(trials_of(folder, "whole"))
+    assert len(after) == TRIALS
+    over = [trial.number for trial in before if trial.state.is_finished()]
+    assert over
+    for number in over:
+        assert f"trial {number} " not in output.replace("goes on", "")  # not run again
+    assert "goes on: optim.lr=" in output
+    assert f"trial {len(over)}: resumed at step" in output.replace("worker 0: ", "")
+    assert {trial.state for trial in after} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert "recipe   runs/whole/best.yaml" in whole
+    best = load_recipe(str(folder / "runs" / "killed" / "best.yaml"))
+    assert (
+        best.optim.lr
+        == min(
+            (t for t in after if t.state == TrialState.COMPLETE), key=lambda t: float(t.value or 0)
+        ).params["optim.lr"]
+    )
+
+    client = MlflowClient(stack_environ["MLFLOW_TRACKING_URI"])
+    parent, children = runs_of(client, "killed")
+    assert parent.info.status == "FINISHED"
+    assert sorted(run.info.run_name for run in children) == [
+        f"killed-{number:04d}" for number in range(TRIALS)
+    ]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    statuses = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED"}
+    by_number = {int(run.data.tags["trial"]): run for run in children}
+    for trial in after:
+        run = by_number[trial.number]
+        assert run.info.status == statuses[trial.state]
+        assert run.data.params["optim.lr"] == str(trial.params["optim.lr"])
+        history = client.get_metric_history(run.info.run_id, METRIC)
+        steps = [point.step for point in history]
+        assert sorted(set(steps)) == sorted(steps)  # nothing twice
+        assert len(steps) == trial.user_attrs["epochs"]
+        assert history[-1].value == pytest.approx(trial.value)
+    files = {file.path for file in client.list_artifacts(parent.info.run_id, "search")}
+    assert {"search/report.md", "search/search.html", "search/best.yaml"} <= files
+
+
+def test_no_secret_is_in_what_a_search_writes(folder: Path, stack_environ: dict[str, str]) -> None:
+    """After the test before this one."""
+    secret = stack_environ["AWS_SECRET_ACCESS_KEY"].encode()
+    written = [path for path in (folder / "runs").rglob("*") if path.is_file()]
+    assert any(path.name == "searches.db" for path in written)
+    assert not [path for path in written if secret in path.read_bytes()]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    with ray_session(ClusterConfig(workers=2), has_dashboard=True):
+        yield
+
+
+def resources_are_back() -> bool:
+    kinds = ("CPU", "memory")
+    total, free = ray.cluster_resources(), ray.available_resources()
+    states = {entry["state"] for entry in placement_group_table().values()}
+    return states <= {"REMOVED"} and all(free.get(kind) == total[kind] for kind in kinds)
+
+
+def wait_for_resources(seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not resources_are_back() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return resources_are_back()
+
+
+def children_named(word: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+class Killer(Lines):
+    """Kills processes of a trial when it is evaluated for the second time."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__()
+        self._word = word
+        self.killed = 0
+
+    def moved(self, report, value: float) -> None:  # type: ignore[no-untyped-def]
+        super().moved(report, value)
+        if report.epoch == 2 and not self.killed:
+            for process in children_named(self._word):
+                process.kill()
+                self.killed += 1
+
+
+@pytest.mark.parametrize("word", ["ray::TrialActor", "ray::RayTrainWorker"])
+def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
+    word: str, cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    display = Killer(word)
+    record = search_of(folder, tmp_path, trials=1, scheduler="none")
+    search_on_ray(record, display, parent_run_id=None, parallel=1)
+    assert display.killed
+    (trial,) = record.own_trials()
+    assert trial.state == TrialState.COMPLETE
+    assert sorted(trial.intermediate_values) == [1, 2, 3]
+    assert any("resumed at step" in line for line in display.lines)
+    assert wait_for_resources(60)
+
+
+def test_trials_that_are_stopped_leave_no_resources_behind(
+    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    record = search_of(folder, tmp_path, trials=6, scheduler="asha")
+    search_on_ray(record, Lines(), parent_run_id=None, parallel=2)
+    states = [trial.state for trial in record.own_trials()]
+    assert len(states) == 6
+    assert states.count(TrialState.PRUNED) >= 2
+    assert wait_for_resources(60)
+
+
+def search_of(folder: Path, tmp_path: Path, *, trials: int, scheduler: str):  # type: ignore[no-untyped-def]
+    """A search over rates whose recipe is the shrunk one, its storage in `tmp_path`."""
+    from mono3d.search.space import load_space
+    from mono3d.search.space_walk import check_space
+
+    config = load_recipe("mining_study", [*SHRUNK, f"data.root={folder / 'data'}"])
+    tree = config.model_dump(mode="json")
+    tree["evaluation"]["every_epochs"] = 1
+    space = load_space(str(folder / "rate.py"))
+    record = new_record(
+        sqlite_url(tmp_path),
+        scheduler + str(trials),
+        tree=tree,
+        scheduler=scheduler,
+        sampler="random",
+        budget={"trials": trials},
+    )
+    record.prepare(space, check_space(space, tree, source="recipe"))
+    return record

@@ -1,0 +1,227 @@
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from mono3d.errors import ConfigError
+from mono3d.search.conductor import Clock, Conductor
+from mono3d.search.search_record import Proposal
+from mono3d.search.trial import RunEnd, TrialEnd, TrialReport
+from mono3d.tracking.records import MetricRecord
+from mono3d.tracking.tracker import NullTracker, RunIdentity
+from tests.support.searches import METRIC, new_record, reopened, sqlite_url
+
+
+class Records(NullTracker):
+    """What MLflow would get of one trial."""
+
+    run_id = "run"
+
+    def __init__(self, identity: RunIdentity) -> None:
+        self.identity = identity
+        self.metrics: dict[str, float] = {}
+        self.tags: dict[str, str] = {}
+        self.checkpoint: str | None = None
+        self.status: str | None = None
+
+    def log_metrics(self, records: Sequence[MetricRecord]) -> None:
+        for record in records:
+            self.metrics |= record.metrics
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        self.tags |= tags
+
+    def log_checkpoint(self, uri: str, facts: Mapping[str, object]) -> None:
+        self.checkpoint = uri
+
+    def close(self, status: str) -> None:
+        self.status = status
+
+
+class Lines:
+    """A display that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def began(self, proposal: Proposal) -> None:
+        self.lines.append(f"began {proposal.number}")
+
+    def moved(self, report: TrialReport, value: float) -> None:
+        self.lines.append(f"moved {report.number} {report.epoch}")
+
+    def ended(self, number: int, state: str, value: float, reason: str) -> None:
+        self.lines.append(f"ended {number} {state}")
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+class Search:
+    """A conductor with all that it talks to."""
+
+    def __init__(self, url: str, *, is_new: bool = True, **settings: Any) -> None:
+        self.record = new_record(url, **settings) if is_new else reopened(url)
+        self.display = Lines()
+        self.trackers: dict[int, Records] = {}
+        self.conductor = Conductor(self.record, self.display, self._start, parent_run_id="parent")
+
+    def _start(self, proposal: Proposal, identity: RunIdentity) -> Records:
+        self.trackers[proposal.number] = Records(identity)
+        return self.trackers[proposal.number]
+
+    def begin(self) -> int:
+        proposal = self.conductor.begin()
+        assert proposal is not None
+        return proposal.number
+
+    def evaluated(self, number: int, epoch: int, value: float, **changed: Any) -> bool:
+        report = TrialReport(number=number, run=0, epoch=epoch, metrics={METRIC: value})
+        return self.conductor.evaluated(TrialReport(**{**vars(report), **changed}))
+
+    def ended(self, number: int, *values: float, error: str | None = None) -> None:
+        runs = [
+            RunEnd(steps=9, metrics={METRIC: value}, best_checkpoint=f"best{i}")
+            for i, value in enumerate(values)
+        ]
+        self.conductor.ended(TrialEnd(number=number, runs=runs, error=error))
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return sqlite_url(tmp_path)
+
+
+def record_of(step: int, **metrics: float) -> MetricRecord:
+    return MetricRecord(step=step, time_ms=step, metrics=metrics)
+
+
+def test_a_finished_trial_is_in_the_database_and_in_its_record(url: str) -> None:
+    search = Search(url, repeats=2)
+    number = search.begin()
+    assert search.evaluated(number, 1, 0.5, records=[record_of(3, loss=1.0)])
+    assert search.evaluated(number, 1, 0.7, run=1, records=[record_of(3, loss=2.0)])
+    search.ended(number, 0.2, 0.4)
+    trial = search.record.trial(number)
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, pytest.approx(0.3))
+    assert trial.intermediate_values == {1: 0.5}
+    tracker = search.trackers[number]
+    assert tracker.identity.parent_run_id == "parent"
+    assert tracker.identity.params["optim.lr"] == str(trial.params["optim.lr"])
+    assert tracker.metrics == {
+        "loss": 1.0,
+        "seed1/loss": 2.0,
+        f"objective/{METRIC}": pytest.approx(0.3),
+    }
+    assert (tracker.status, tracker.checkpoint) == ("FINISHED", "best0")
+    assert tracker.tags == {"trial.state": "finished"}
+    assert search.display.lines[-1] == f"ended {number} finished"
+
+
+def test_a_trial_worse_than_others_is_stopped_and_its_end_counts_no_more(url: str) -> None:
+    search = Search(url)
+    good, bad = search.begin(), search.begin()
+    assert search.evaluated(good, 1, 0.1)
+    assert not search.evaluated(bad, 1, 0.9)
+    search.ended(bad, 0.05)
+    trial = search.record.trial(bad)
+    assert (trial.state, trial.value) == (TrialState.PRUNED, 0.9)
+    assert trial.user_attrs["reason"] == "worse than others after epoch 1"
+    assert search.trackers[bad].status == "KILLED"
+    assert search.trackers[bad].tags["trial.state"] == "stopped early"
+    assert search.trackers[good].status is None
+
+
+def test_only_the_first_seed_decides_about_stopping(url: str) -> None:
+    search = Search(url, repeats=2)
+    good, other = search.begin(), search.begin()
+    assert search.evaluated(good, 1, 0.1)
+    assert search.evaluated(other, 1, 0.05)
+    assert search.evaluated(other, 1, 0.9, run=1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_trial_that_diverges_fails_with_the_epoch(url: str, value: float) -> None:
+    search = Search(url)
+    number = search.begin()
+    assert search.evaluated(number, 1, 0.5)
+    assert not search.evaluated(number, 2, value)
+    trial = search.record.trial(number)
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs["reason"] == f"{METRIC} is not a number after epoch 2"
+    assert search.trackers[number].status == "FAILED"
+    assert search.trackers[number].tags["trial.reason"] == trial.user_attrs["reason"]
+
+
+def test_a_failure_is_recorded_and_the_search_goes_on(url: str) -> None:
+    search = Search(url)
+    number = search.begin()
+    search.ended(number, error="train.batch_size=64: does not fit")
+    assert search.record.trial(number).user_attrs["reason"].startswith("train.batch_size=64")
+    assert search.begin() == number + 1
+    search.conductor.died(number + 1)
+    assert "died" in search.record.trial(number + 1).user_attrs["reason"]
+    assert search.conductor.failure is None
+
+
+def test_three_failures_for_one_reason_end_the_search(url: str) -> None:
+    search = Search(url, budget={"trials": 9})
+    for _ in range(3):
+        search.ended(search.begin(), error="data/v1.0: is not there")
+    assert search.conductor.begin() is None
+    assert isinstance(search.conductor.failure, ConfigError)
+    assert "all for one reason: data/v1.0: is not there" in str(search.conductor.failure)
+
+
+def test_a_metric_that_nothing_measures_ends_the_search_with_the_nearest_name(url: str) -> None:
+    search = Search(url)
+    number = search.begin()
+    assert not search.evaluated(number, 1, 0.0, metrics={f"{METRIC}_car": 0.5})
+    assert str(search.conductor.failure) == (
+        f"{METRIC}: is not measured by these runs; did you mean {METRIC}_car?"
+    )
+    assert search.conductor.begin() is None
+
+
+def test_hours_are_those_of_all_calls_and_stop_what_runs(url: str) -> None:
+    search = Search(url, budget={"trials": 9, "hours": 1.0})
+    number = search.begin()
+    assert search.evaluated(number, 1, 0.5)
+    search.record.study.set_user_attr("hours", 0.99)
+    again = Search(url, is_new=False)
+    number = again.begin()
+    assert again.conductor._clock.earlier_hours == 0.99
+    again.conductor._clock = Clock(earlier_hours=1.0)
+    assert not again.evaluated(number, 2, 0.4)
+    assert again.record.trial(number).user_attrs["reason"] == (
+        "the budget of 1 hours was spent after epoch 2"
+    )
+    assert again.conductor.begin() is None
+    assert again.conductor.failure is None
+
+
+def test_gpu_hours_are_those_of_the_trials(url: str) -> None:
+    tree = {"data": {"root": "somewhere"}, "cluster": {"workers": 2, "gpus_per_worker": 0.5}}
+    search = Search(url, tree=tree, budget={"trials": 9, "gpu_hours": 1.0})
+    number = search.begin()
+    assert search.evaluated(number, 1, 0.5)
+    search.record._stored_seconds[number] = 3600.0
+    assert not search.evaluated(number, 2, 0.4)
+    assert "1 GPU-hours" in search.record.trial(number).user_attrs["reason"]
+
+
+def test_what_is_interrupted_goes_on_with_the_next_call(url: str) -> None:
+    search = Search(url)
+    number = search.begin()
+    assert search.evaluated(number, 1, 0.5)
+    search.conductor.abandon()
+    assert search.trackers[number].status == "KILLED"
+    assert search.trackers[number].tags == {}
+    assert search.record.trial(number).state == TrialState.RUNNING
+    again = Search(url, is_new=False)
+    assert again.begin() == number
+    again.ended(number, 0.4)
+    assert [trial.state for trial in again.record.own_trials()] == [TrialState.COMPLETE]
+    assert again.trackers[number].identity.name == search.trackers[number].identity.name
