@@ -183,6 +183,10 @@ class EvaluationConfig(Section):
     batch_size: int = Field(16, ge=1)
     depth_map: bool = True
     """Measure the depth map by LiDAR, where the model has one: data.val_split needs sweeps then."""
+    latency: bool = False
+    """Also measure val/latency_ms: from a frame on the device to its detections, in batches of
+    batch_size, the median over them. It is the machine's too, so runs with it are not repeatable
+    to the digit."""
     flip: bool = False
     """Average what the network says of each image and of its mirror image; twice the work."""
     top_k: int = Field(100, ge=1)

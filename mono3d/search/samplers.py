@@ -82,11 +82,19 @@ def make_sampler(settings: SearchSettings, shape: SpaceShape, number: int) -> Ba
             case "cmaes":
                 return CmaEsSampler(seed=seed, warn_independent_sampling=False)
             case "grid":
-                return GridSampler(grid_of(shape.distributions, settings.grid_points), seed=seed)
+                # Its seed is the order of the points, the same for all trials.
+                return _Grid(grid_of(shape.distributions, settings.grid_points), seed=settings.seed)
             case "nsga2":
                 return NSGAIISampler(population_size=_population(settings), seed=seed)
             case _:
                 assert_never(kind)
+
+
+class _Grid(GridSampler):  # type: ignore[misc]
+    """Optuna's, which at its end stops the loop that it takes to be Optuna's own."""
+
+    def after_trial(self, *_: Any) -> None:
+        """Nothing: who proposes counts."""
 
 
 def make_pruner(settings: SearchSettings, epochs: int) -> BasePruner:
@@ -132,20 +140,20 @@ def _values(distribution: BaseDistribution, points: int) -> list[Any]:
             return list(distribution.choices)
         case IntDistribution():
             count = (distribution.high - distribution.low) // distribution.step + 1
-            steps = _spread(0, count - 1, min(points, count), is_log=False)
+            steps = _spread(0.0, count - 1.0, min(points, count), is_log=False)
             return [distribution.low + round(step) * distribution.step for step in steps]
         case FloatDistribution(step=None):
             return _spread(distribution.low, distribution.high, points, is_log=distribution.log)
         case FloatDistribution():
             count = round((distribution.high - distribution.low) / distribution.step) + 1
-            steps = _spread(0, count - 1, min(points, count), is_log=False)
+            steps = _spread(0.0, count - 1.0, min(points, count), is_log=False)
             return [distribution.low + round(step) * distribution.step for step in steps]
     raise TypeError(f"no grid over {distribution}")
 
 
 def _spread(low: float, high: float, points: int, *, is_log: bool) -> list[float]:
     """Evenly spread, the ends among them."""
-    if points < 2 or low == high:
+    if points == 1 or low == high:
         return [low]
     if is_log:
         logs = _spread(math.log(low), math.log(high), points, is_log=False)

@@ -77,7 +77,8 @@ def _one(view: SearchView) -> list[str]:
 
 def _how_sure(view: SearchView, best: RankedTrial, own: RankedTrial) -> str:
     """What repeats with other seeds say of the difference."""
-    if len(best.repeats) < 2 or len(best.repeats) != len(own.repeats):
+    has_pairs = len(best.repeats) == len(own.repeats) > 1 and best.state == own.state
+    if not has_pairs:
         spreads = [row.spread[0] for row in view.usable if row.spread is not None]
         known = "none were made"
         if spreads:
@@ -108,8 +109,8 @@ def _several(view: SearchView) -> list[str]:
     front = [row for row in view.usable if row.rank == 1]
     verb = "is" if len(front) == 1 else "are"
     lines = [
-        f"{len(front)} of {_counted(len(view.usable))} {verb} Pareto-optimal: none is as good in "
-        "all objectives and better in one."
+        f"{len(front)} of {_counted(len(view.usable))} {verb} Pareto-optimal: no other is as good "
+        "in all objectives and better in one."
     ]
     for row in front[:_MOST_LISTED]:
         values = ", ".join(

@@ -140,7 +140,7 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def plain(axes: Axes, goal: Objective, limits: Limits, fontsize: float = 10) -> None:
+def plain(axes: Axes, goal: Objective, limits: Limits, fontsize: int = 10) -> None:
     """A light grid, and an upright axis of an objective's values."""
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)

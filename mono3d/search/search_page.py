@@ -15,7 +15,7 @@ _STYLE = """
 body { font: 15px/1.45 "DejaVu Sans", Arial, sans-serif; color: #222; margin: 2em auto;
   max-width: 1200px; padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
-p { max-width: 62em; } .about { color: #555; }
+p, ul { max-width: 62em; } ul { padding-left: 1.2em; } .about { color: #555; }
 .scroll { overflow: auto; border: 1px solid #ddd; } .table { max-height: 26em; }
 table { border-collapse: collapse; font-size: 12.5px; width: 100%; }
 th, td { padding: 4px 9px; text-align: left; vertical-align: top; border-bottom: 1px solid #eee; }
@@ -72,7 +72,7 @@ def write_page(
         f"<style>{_STYLE}</style>",
         f"<script>{get_plotlyjs()}</script></head><body>",
         f"<h1>{escape(title)}</h1>",
-        *(f"<p>{escape(line)}</p>" for line in answer if line),
+        f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in answer)}</ul>",
         "<h2>All trials</h2>",
         '<p class="about">Green is the best, red the recipe as it is; values in brackets are what '
         "a trial without a result last reported.</p>",

@@ -2,19 +2,15 @@
 
 from collections.abc import Sequence
 from html import escape
-from itertools import combinations
+from itertools import accumulate, combinations
+from operator import itemgetter
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mono3d.search import search_look as look
-from mono3d.search.search_look import (
-    Limits,
-    better,
-    trial_name,
-    value_limits,
-)
+from mono3d.search.search_look import Limits, better, trial_name, value_limits
 from mono3d.search.search_table import Objective, RankedTrial, format_setting, format_value
 from mono3d.search.search_view import SearchView
 
@@ -51,7 +47,8 @@ def history(view: SearchView) -> go.Figure:
         place = {"row": index + 1, "col": 1}
         limits = view.limits(index)
         upright(figure, goal, limits, place)
-        best = _best_so_far([row.values[index] for row in done], goal)
+        choose = min if goal.less_is_better else max
+        best = list(accumulate((row.values[index] for row in done), choose))
         line = {"color": look.BEST, "width": 2, "shape": "hv"}
         numbers = [row.number for row in done]
         _add(figure, place, "best so far", numbers, best, mode="lines", line=line)
@@ -76,11 +73,6 @@ def history(view: SearchView) -> go.Figure:
     return figure
 
 
-def _best_so_far(values: Sequence[float], goal: Objective) -> list[float]:
-    choose = min if goal.less_is_better else max
-    return [choose(values[: place + 1]) for place in range(len(values))]
-
-
 def learning_curves(view: SearchView) -> go.Figure:
     """What each trial reported on the way, with the best and the recipe's own picked out."""
     figure = panels(1, 1, 420.0)
@@ -90,7 +82,7 @@ def learning_curves(view: SearchView) -> go.Figure:
     upright(figure, view.goals[0], value_limits(every, view.goals[0]), place)
     picked = view.picked()
     is_picked = [row.number in picked for row, _, _ in curves]
-    for _, (row, epochs, values) in sorted(zip(is_picked, curves, strict=True), key=_first):
+    for _, (row, epochs, values) in sorted(zip(is_picked, curves, strict=True), key=itemgetter(0)):
         color = picked.get(row.number)
         line = _CURVES[row.state] if color is None else {"color": color, "width": 3}
         name = row.state if color is None else trial_name(row)
@@ -101,10 +93,6 @@ def learning_curves(view: SearchView) -> go.Figure:
     figure.update_xaxes(title_text="epoch")
     figure.update_layout(legend_traceorder="reversed")
     return figure
-
-
-def _first(pair: tuple[bool, Any]) -> bool:
-    return pair[0]
 
 
 def pareto_front(view: SearchView) -> go.Figure:
@@ -196,7 +184,7 @@ def _add(
     figure: go.Figure,
     where: dict[str, int],
     name: str,
-    xs: Sequence[float],
+    xs: Sequence[float] | Sequence[int],
     ys: Sequence[float],
     **style: Any,
 ) -> None:

@@ -49,7 +49,7 @@ def parallel_coordinates(view: SearchView) -> go.Figure:
     line["color"] = axes[0]["values"]
     line["reversescale"] = not view.goals[0].less_is_better
     if len(view.goals) > 1:
-        line |= {"color": [row.rank == 1 for row in rows], "reversescale": False}
+        line |= {"color": [int(row.rank == 1) for row in rows], "reversescale": False}
         line["colorscale"] = [[0, "#CCCCCC"], [1, look.OWN]]
     figure = go.Figure(go.Parcoords(dimensions=axes, line=line, labelangle=-25))
     lay_out(figure, 520.0)

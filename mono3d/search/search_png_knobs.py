@@ -54,7 +54,7 @@ def parallel_coordinates(view: SearchView) -> Figure:
     for place, knob in enumerate(found, start=len(view.goals)):
         _upright(axes, place, knob.ticks(), broken(knob.name, 22))
         if any(knob.name not in row.params for row in view.usable):
-            _say(axes, place, ABSENT, "not there", color="0.6")
+            _say(axes, place - 0.05, ABSENT, "not there", color="0.6")
     colors = colormaps["viridis"]
     pieces, styles = [], []
     for row in reversed(view.usable):

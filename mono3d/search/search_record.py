@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from mono3d.config.load import apply_overrides, parse
 from mono3d.config.schema import RunConfig
 from mono3d.errors import ConfigError
-from mono3d.search.samplers import make_pruner, make_sampler
+from mono3d.search.samplers import grid_size, make_pruner, make_sampler
 from mono3d.search.search_settings import Budget, SearchSettings, read_settings
 from mono3d.search.space import Space, SpaceShape, overrides_of
 from mono3d.training.run_record import run_location
@@ -134,12 +134,17 @@ class SearchRecord:
         return name if self.settings.repeats == 1 else f"{name}-seed{seed}"
 
     def is_bad(self, number: int, epoch: int, value: float) -> bool:
-        """Write down a value on the way; whether the trial should be stopped early."""
+        """Write down a value on the way; whether the trial should be stopped early.
+
+        With several objectives Optuna keeps no values on the way.
+        """
         trial = self._trials[number]
+        self._note(number, epochs=epoch)
+        if len(self.settings.objectives) > 1:
+            return False
         if epoch not in self.trial(number).intermediate_values:
             trial.report(value, epoch)
-        self._note(number, epochs=epoch)
-        return len(self.settings.objectives) == 1 and trial.should_prune()
+        return bool(trial.should_prune())
 
     def finish(self, number: int, values: Sequence[Mapping[str, float]], **facts: Any) -> None:
         """Write down that a trial is complete.
@@ -187,11 +192,17 @@ class SearchRecord:
             self.study.sampler = make_sampler(self.settings, self._shape, frozen.number)
             return Trial(self.study, frozen._trial_id), True
         begun = [t for t in self.own_trials() if t.state != TrialState.WAITING]
-        if len(begun) >= self.settings.budget.trials:
+        if len(begun) >= self.settings.budget.trials or self._is_grid_done(begun):
             return None, False
         number = len(self.study.get_trials(deepcopy=False))
         self.study.sampler = make_sampler(self.settings, self._shape, number)
         return self.study.ask(), False
+
+    def _is_grid_done(self, begun: Sequence[FrozenTrial]) -> bool:
+        """The recipe itself is no point of it."""
+        points = sum("is_default" not in trial.user_attrs for trial in begun)
+        is_grid = self.settings.sampler == "grid"
+        return is_grid and points >= grid_size(self.settings, self._shape)
 
     def _note(self, number: int, **facts: Any) -> None:
         trial = self._trials[number]

@@ -114,7 +114,7 @@ def ranked(study: Study) -> list[RankedTrial]:
         (trial.params for trial in trials if trial.user_attrs.get("is_default")), {}
     )
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    losses = {t.number: _losses(goals, t.values) for t in done}
+    losses = {t.number: _losses(goals, map(float, t.values)) for t in done}
     ranks = _ranks(losses) if len(goals) == 1 else _front(losses)
     rows = [_row(trial, own, ranks.get(trial.number)) for trial in trials]
     return sorted(rows, key=lambda row: _place(row, goals))
@@ -193,13 +193,14 @@ def _row(trial: FrozenTrial, own: Mapping[str, Any], rank: int | None) -> Ranked
         values = tuple(map(float, trial.values))
     else:
         values = (reported[max(reported)],) if reported else ()
-    seeds = [tuple(map(float, seed)) for seed in about.get("repeats") or ()]
+    seeds = tuple(tuple(map(float, seed)) for seed in about.get("repeats") or ())
+    are_known = all(math.isfinite(value) for seed in seeds for value in seed)
     return RankedTrial(
         number=trial.number,
         rank=rank,
         state=state,
         values=values,
-        repeats=tuple(seed for seed in seeds if all(map(math.isfinite, seed))),
+        repeats=seeds if are_known else (),
         params=trial.params,
         changed=tuple(
             f"{path}={format_setting(value)}"

@@ -1,7 +1,9 @@
 """A network over a split: detections, depth pairs and official metrics, on one rank or many."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Literal
 
 import torch
@@ -58,6 +60,8 @@ class FrameAnswer:
     """Depth of the detections that mark the objects in the image."""
     dense: DenseSums | None = None
     """Errors of the depth map, where there is one and LiDAR to measure it by."""
+    seconds: float = 0.0
+    """From the frame on the device to its detections: a share of its batch's time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +103,18 @@ def evaluate_split(
     answers = _from_all_ranks(answers, world_size)
     evaluation: list[Evaluation | None] = [None]
     if rank == 0:
-        evaluation[0] = score(config, dataset, answers, asked)
+        evaluation[0] = _with_latency(config, score(config, dataset, answers, asked))
     if world_size > 1:
         dist.broadcast_object_list(evaluation, src=0)
     assert evaluation[0] is not None
     return evaluation[0]
+
+
+def _with_latency(config: RunConfig, evaluation: Evaluation) -> Evaluation:
+    if not config.evaluation.latency or not evaluation.answers:
+        return evaluation
+    latency_ms = 1000 * median(answer.seconds for answer in evaluation.answers)
+    return replace(evaluation, metrics={**evaluation.metrics, "latency_ms": latency_ms})
 
 
 def _from_all_ranks(answers: list[FrameAnswer], world_size: int) -> list[FrameAnswer]:
@@ -332,14 +343,16 @@ def answer_batch(
     batch: Batch,
 ) -> list[FrameAnswer]:
     """One batch of frames through the network and the decoder."""
+    began_s = time.perf_counter()
     responses = respond(config.evaluation, codec, network, weights, batch)
-    found = detect(config.evaluation, codec, responses, batch)
+    found = detect(config.evaluation, codec, responses, batch)  # on the CPU: the device has ended
+    seconds = (time.perf_counter() - began_s) / len(found)
     maps_m = codec.depth_maps_m(responses, batch)
     depth = codec.depth_at_centers(responses, batch)
     depth, maps_m, batch = to_device((depth, maps_m, batch), "cpu")
     cameras = batch.images.shape[:2]
     answers = [
-        _answer(batch, number, detections, own_depth)
+        replace(_answer(batch, number, detections, own_depth), seconds=seconds)
         for number, (detections, own_depth) in enumerate(
             zip(found, depth.unflatten(0, cameras), strict=True)
         )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -80,6 +81,7 @@ def fit(
     evaluate: Callable[[TrainState], dict[str, float]],
     observer: RunObserver,
     goes_on: GoesOn | None = None,
+    evaluated: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Train from where the state stands to the last epoch; evaluate and save on the way.
 
@@ -91,7 +93,16 @@ def fit(
         observer: Told of everything; keeps the states.
         goes_on: Asked after each evaluation but the last, when its state has been kept; None
             trains to the end.
+        evaluated: Metrics of the state as it is, if it was evaluated before it was restored: then
+            `goes_on` is asked first, since the answer may have been lost.
     """
+
+    def is_stopped(metrics: Mapping[str, float]) -> bool:
+        is_judged = bool(metrics) and 0 < state.epoch < plan.epochs
+        return is_judged and goes_on is not None and not goes_on(state, metrics)
+
+    if is_stopped(evaluated):
+        return
     if plan.evaluate_at_start and state.step == 0:
         observer.on_evaluate(state)
         observer.on_save(state, evaluate(state), epoch_ended=True)
@@ -110,8 +121,7 @@ def fit(
                 observer.on_evaluate(state)
                 metrics = evaluate(state)
             observer.on_save(state, metrics, epoch_ended=True)
-            is_judged = bool(metrics) and state.epoch < plan.epochs
-            if is_judged and goes_on is not None and not goes_on(state, metrics):
+            if is_stopped(metrics):
                 return
 
 

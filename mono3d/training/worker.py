@@ -100,7 +100,7 @@ def _work(
 def _train(settings: WorkerSettings, config: RunConfig, place: Place) -> None:
     parts = _joined_parts(settings, config, place)
     worker = _Worker(settings, parts, config.checkpoint, place)
-    worker.restore()
+    evaluated = worker.restore()
     observer = worker.observer() if place.rank == 0 else _Follower()
     fit(
         parts.state,
@@ -109,6 +109,7 @@ def _train(settings: WorkerSettings, config: RunConfig, place: Place) -> None:
         evaluate=parts.evaluate,
         observer=observer,
         goes_on=partial(_goes_on, settings.mailbox, place) if settings.is_judged else None,
+        evaluated=evaluated,
     )
 
 
@@ -168,8 +169,8 @@ class _Worker:
         self._spool = place.figures.with_name(METRICS)
         self._known = _reported_names()
 
-    def restore(self) -> None:
-        """Load the newest whole checkpoint, the same one on all ranks.
+    def restore(self) -> Mapping[str, float]:
+        """Load the newest whole checkpoint, the same one on all ranks; returns its metrics.
 
         Without one, take over what fits of the checkpoint that the run is to start from.
         """
@@ -183,11 +184,14 @@ class _Worker:
         latest, initial = broadcast_from_rank_zero((latest, initial))
         parts = self._parts
         if latest is not None:
-            load_checkpoint(latest, parts.state, spool=self._spool, data=parts.facts.data)
-        elif initial is not None:
+            return load_checkpoint(
+                latest, parts.state, spool=self._spool, data=parts.facts.data
+            ).metrics
+        if initial is not None:
             carried = start_from(initial, parts.state, parts.facts)
             if is_first:
                 self.say(str(carried))
+        return {}
 
     def observer(self) -> RunObserver:
         """Rank 0's; repeats what was recorded before, since the driver may have missed it."""

@@ -29,10 +29,13 @@ def test_the_setting_that_matters_is_found_and_the_same_each_time() -> None:
 
 
 def test_noise_is_called_noise() -> None:
-    draw = np.random.default_rng(1)
-    trials = [trial({"a": x, "b": y}, z) for x, y, z in draw.random((30, 3)).tolist()]
-    (group,) = importances(study_of(trials).get_trials(), value).groups
-    assert group.is_noise
+    draw = np.random.default_rng(0)
+    called = []
+    for _ in range(5):
+        trials = [trial({"a": x, "b": y}, z) for x, y, z in draw.random((20, 3)).tolist()]
+        (group,) = importances(study_of(trials).get_trials(), value).groups
+        called.append(group.is_noise)
+    assert sum(called) >= 4
 
 
 def test_settings_of_a_branch_are_judged_among_the_trials_that_have_them() -> None:

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import optuna
@@ -128,6 +129,7 @@ def _choices(*choices: Any) -> CategoricalDistribution:
         return CategoricalDistribution(choices)
 
 
+@cache
 def awkward_studies() -> dict[str, optuna.Study]:
     """Name → a study that breaks careless pictures."""
     mixed = {"a": _choices(None, "None"), "b": _choices(True, False, 2.5, "x", None)}

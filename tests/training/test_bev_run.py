@@ -90,6 +90,15 @@ def test_who_knows_the_labels_is_measured_as_nearly_perfect(
     assert "centers_depth_abs_rel" in metrics
 
 
+def test_latency_is_measured_where_it_is_asked_for(world: Path) -> None:
+    for asked in (False, True):
+        config = configured(world, f"evaluation.latency={str(asked).lower()}")
+        dataset = build_dataset(config, "val")
+        metrics = evaluate_split(config, KnowsLabels(config), None, dataset, max_frames=2).metrics
+        assert ("latency_ms" in metrics) is asked
+    assert 0 < metrics["latency_ms"] < 60_000
+
+
 @pytest.mark.slow
 def test_a_run_on_six_cameras_trains_resumes_and_predicts(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -217,6 +217,60 @@ def fitted(parts: RunParts) -> Notes:
     return notes
 
 
+@pytest.mark.parametrize(
+    ("answers", "asked", "epochs"),
+    [
+        ([True, True], [1, 2], 3),  # the last evaluation is nobody's question
+        ([True, False], [1, 2], 2),
+        ([False], [1], 1),
+    ],
+)
+def test_a_fit_asks_after_each_evaluation_whether_it_goes_on(
+    answers: list[bool], asked: list[int], epochs: int
+) -> None:
+    parts = tiny_parts(tiny_config(train__epochs=3, train__epoch_frames=4), Place())
+    notes, questions, left = Notes(), [], list(answers)
+
+    def goes_on(state: TrainState, metrics: Mapping[str, float]) -> bool:
+        assert metrics == {"val/score": float(state.epoch)}
+        assert notes.saves[-1][1] == state.epoch  # it has been kept before
+        questions.append(state.epoch)
+        return left.pop(0)
+
+    fit(
+        parts.state,
+        parts.loader,
+        parts.plan,
+        evaluate=lambda state: {"val/score": float(state.epoch)},
+        observer=notes,
+        goes_on=goes_on,
+    )
+    assert (questions, parts.state.epoch) == (asked, epochs)
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_restored_state_that_was_evaluated_is_asked_about_first(goes_on: bool) -> None:
+    parts = tiny_parts(tiny_config(train__epochs=3, train__epoch_frames=4), Place())
+    parts.state.epoch = 2
+    questions: list[Mapping[str, float]] = []
+
+    def asked(state: TrainState, metrics: Mapping[str, float]) -> bool:
+        questions.append(metrics)
+        return goes_on
+
+    fit(
+        parts.state,
+        parts.loader,
+        parts.plan,
+        evaluate=no_evaluation,
+        observer=Notes(),
+        goes_on=asked,
+        evaluated={"val/score": 0.5},
+    )
+    assert questions == [{"val/score": 0.5}]
+    assert parts.state.epoch == (3 if goes_on else 2)
+
+
 def test_a_fit_trains_saves_and_evaluates_when_due() -> None:
     """14 frames are 7 batches of 2, 3 steps of 2 batches; the seventh batch is left out."""
     config = tiny_config(
