@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mono3d.search.search_record import SearchRecord
     from mono3d.search.search_runs import SearchOutcome
     from mono3d.search.search_settings import SearchSettings
-    from mono3d.search.space import Space
+    from mono3d.search.space import Objective, Space
     from mono3d.search.warm_start import Source
 
 DatabaseOption = Annotated[
@@ -30,16 +30,9 @@ DatabaseOption = Annotated[
         "runs/searches.db.",
     ),
 ]
-_FIXED = {
-    "space": "--space", "sampler": "--sampler", "scheduler": "--scheduler",
-    "grace_epochs": "--grace-epochs", "reduction": "--reduction", "seed": "--seed",
-    "grid_points": "--grid-points", "repeats": "--repeats", "objective": "--objective",
-    "warm_start": "--warm-start", "warm_start_mlflow": "--warm-start-mlflow", "name": "--name",
-}  # fmt: skip
 
 
 def tune(
-    context: typer.Context,
     recipe: Annotated[
         str | None,
         typer.Argument(
@@ -87,19 +80,26 @@ def tune(
             "several objectives.",
         ),
     ] = None,
-    grace_epochs: Annotated[int, typer.Option(min=1, help="Before nothing is stopped.")] = 1,
+    grace_epochs: Annotated[
+        int | None, typer.Option(min=1, help="Before which nothing is stopped. Default: 1.")
+    ] = None,
     reduction: Annotated[
-        int, typer.Option(min=2, help="asha, hyperband: one of so many goes on from each rung.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            min=2, help="asha, hyperband: one of so many goes on from each rung. Default: 3."
+        ),
+    ] = None,
     grid_points: Annotated[
-        int, typer.Option(min=2, help="grid: of a range without steps of its own.")
-    ] = 3,
+        int | None,
+        typer.Option(min=2, help="grid: of a range without steps of its own. Default: 3."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of proposals and trials. Default: the recipe's.")
     ] = None,
     repeats: Annotated[
-        int, typer.Option(min=1, help="Seeds of a trial, whose mean is its value.")
-    ] = 1,
+        int | None,
+        typer.Option(min=1, help="Seeds of a trial, whose mean is its value. Default: 1."),
+    ] = None,
     warm_start: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Know an earlier search's trials.")
     ] = None,
@@ -126,52 +126,40 @@ def tune(
     from mono3d.search.search_database import open_database
 
     url = database or database_url()
+    budget = _given(trials=trials, hours=hours, gpu_hours=gpu_hours)
+    choices = _given(
+        sampler=sampler, scheduler=scheduler, grace_epochs=grace_epochs, reduction=reduction,
+        grid_points=grid_points, seed=seed, repeats=repeats,
+    )  # fmt: skip
     if resume is not None:
-        given = [_FIXED[key] for key in _FIXED if _is_given(context, key)]
-        if recipe is not None or given:
-            what = given[0] if given else f"RECIPE {recipe}"
+        others = _given(
+            recipe=recipe, space=space, name=name, objective=objective, warm_start=warm_start,
+            warm_start_mlflow=warm_start_mlflow, **choices,
+        )  # fmt: skip
+        if others:
+            first = next(iter(others))
+            option = "RECIPE" if first == "recipe" else f"--{first.replace('_', '-')}"
             raise ConfigError(
-                f"{what}: is fixed since search {resume} began; with --resume only --trials, "
+                f"{option}: is fixed since search {resume} began; with --resume only --trials, "
                 "--hours, --gpu-hours, --parallel and --database may be given"
             )
-        _go_on(open_database(url, creates=False), resume, trials, hours, gpu_hours, parallel)
+        _go_on(open_database(url, creates=False), resume, budget, parallel)
         return
     if recipe is None or space is None:
         raise ConfigError("tune: needs RECIPE and --space FILE, or --resume NAME")
-    from mono3d.search.search_settings import read_settings
+    from mono3d.search.search_runs import begin_search
     from mono3d.search.space import load_space, objectives_of
 
     loaded = load_space(space)
     objectives = objectives_of(objective) if objective else loaded.objectives
-    settings = {
-        "recipe": Path(recipe).stem,
-        "overrides": overrides or [],
-        "command": shlex.join(["mono3d", *sys.argv[1:]]),
-        "space": space,
-        "about": loaded.about,
-        "space_digest": loaded.digest,
-        "objectives": {each.metric: each.mode for each in objectives},
-        "sampler": sampler or ("tpe" if len(objectives) == 1 else "nsga2"),
-        "scheduler": scheduler or ("asha" if len(objectives) == 1 else "none"),
-        "grace_epochs": grace_epochs,
-        "reduction": reduction,
-        "grid_points": grid_points,
-        "repeats": repeats,
-        "budget": {"trials": trials or 24, "hours": hours, "gpu_hours": gpu_hours},
-    }
-    settings |= _recipe(recipe, overrides or [], seed, settings["scheduler"] != "none")
-    checked = read_settings(settings, source="tune")
+    settings = _settings(recipe, overrides or [], loaded, objectives, choices, budget)
     if dry_run:
-        _show_plan(checked, loaded)
+        _show_plan(settings, loaded)
         return
-    from mono3d.search.search_runs import begin_search
-
     storage = open_database(url, creates=True)
-    sources = _sources(storage, checked, warm_start or [], warm_start_mlflow)
-    record = begin_search(
-        storage, name or f"{Path(recipe).stem}-{Path(space).stem}", checked, loaded
-    )
-    _work(record, loaded, parallel, sources)
+    sources = _sources(storage, settings, warm_start or [], warm_start_mlflow)
+    name = name or f"{Path(recipe).stem}-{Path(space).stem}"
+    _work(begin_search(storage, name, settings, loaded), loaded, parallel, sources)
 
 
 def database_url() -> str:
@@ -181,26 +169,48 @@ def database_url() -> str:
     return os.environ.get(VARIABLE) or DEFAULT_DATABASE
 
 
-def _is_given(context: typer.Context, key: str) -> bool:
-    source = context.get_parameter_source(key)
-    return source is not None and source.name == "COMMANDLINE"
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _recipe(
-    recipe: str, overrides: Sequence[str], seed: int | None, is_judged: bool
-) -> dict[str, Any]:
-    """The recipe's tree and seed; a trial that may be stopped early is evaluated every epoch."""
+def _settings(
+    recipe: str,
+    overrides: Sequence[str],
+    space: "Space",
+    objectives: "Sequence[Objective]",
+    choices: Mapping[str, Any],
+    budget: Mapping[str, Any],
+) -> "SearchSettings":
+    """Of a search that begins; where it may be stopped, a trial is evaluated every epoch."""
     from mono3d.config.load import apply_overrides, parse, parse_override, read_recipe
+    from mono3d.search.search_settings import read_settings
 
     given = [parse_override(text) for text in overrides]
-    every = "evaluation.every_epochs"
     tree = apply_overrides(read_recipe(recipe), given)
     config = parse(tree, source=recipe)
-    if is_judged and config.evaluation.every_epochs != 1 and every not in dict(given):
+    usual = ("tpe", "asha") if len(objectives) == 1 else ("nsga2", "none")
+    chosen = {"sampler": usual[0], "scheduler": usual[1], "seed": config.seed, **choices}
+    every = "evaluation.every_epochs"
+    is_said = every in dict(given)
+    if chosen["scheduler"] != "none" and config.evaluation.every_epochs != 1 and not is_said:
         typer.echo(f"{every}=1: a trial may be stopped after each epoch")
         tree = apply_overrides(tree, [(every, 1)])
     tree.pop("seed", None)
-    return {"tree": tree, "seed": config.seed if seed is None else seed}
+    return read_settings(
+        {
+            "recipe": Path(recipe).stem,
+            "tree": tree,
+            "overrides": list(overrides),
+            "command": shlex.join(["mono3d", *sys.argv[1:]]),
+            "space": space.source,
+            "about": space.about,
+            "space_digest": space.digest,
+            "objectives": {each.metric: each.mode for each in objectives},
+            "budget": dict(budget),
+            **chosen,
+        },
+        source="tune",
+    )
 
 
 def _sources(
@@ -217,22 +227,17 @@ def _sources(
 
 
 def _go_on(
-    storage: "RDBStorage",
-    name: str,
-    trials: int | None,
-    hours: float | None,
-    gpu_hours: float | None,
-    parallel: int | None,
+    storage: "RDBStorage", name: str, budget: Mapping[str, Any], parallel: int | None
 ) -> None:
     from mono3d.search.search_record import open_search
     from mono3d.search.search_runs import load_its_space
+    from mono3d.search.search_settings import raised
 
     record = open_search(storage, name)
-    raised = {"trials": trials, "hours": hours, "gpu_hours": gpu_hours}
-    changed = {key: value for key, value in raised.items() if value is not None}
-    if changed:
-        record.raise_budget(record.settings.budget.model_copy(update=changed))
-    _work(record, load_its_space(record), parallel, ())
+    space = load_its_space(record)
+    if budget:
+        record.raise_budget(raised(record.settings.budget, budget))
+    _work(record, space, parallel, ())
 
 
 def _work(

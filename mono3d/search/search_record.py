@@ -161,6 +161,8 @@ class SearchRecord:
         if len(per_run) > 1:
             facts["repeats"] = per_run
         self._note(number, **facts)
+        if len(self.settings.objectives) == 1:  # the end of its learning curve
+            self.is_bad(number, self.epochs, per_run[0][0])
         means = [statistics.fmean(column) for column in zip(*per_run, strict=True)]
         self.study.tell(self._trials.pop(number), means)
 

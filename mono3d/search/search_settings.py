@@ -87,7 +87,23 @@ def read_settings(tree: Mapping[str, Any], *, source: str) -> SearchSettings:
     try:
         return SearchSettings.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        what = first["msg"].removeprefix("Value error, ")
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{source}: {where + ': ' if where else ''}{what}") from error
+        raise _explained(error, source) from error
+
+
+def raised(budget: Budget, changed: Mapping[str, Any]) -> Budget:
+    """A budget with some of its parts changed.
+
+    Raises:
+        ConfigError: A part is out of range.
+    """
+    try:
+        return Budget.model_validate({**budget.model_dump(), **changed})
+    except ValidationError as error:
+        raise _explained(error, "--resume") from error
+
+
+def _explained(error: ValidationError, source: str) -> ConfigError:
+    first = error.errors()[0]
+    what = first["msg"].removeprefix("Value error, ")
+    where = ".".join(map(str, first["loc"]))
+    return ConfigError(f"{source}: {where + ': ' if where else ''}{what}")

@@ -106,7 +106,7 @@ def test_a_finished_trial_is_in_the_database_and_in_its_record(url: str) -> None
     search.ended(number, 0.2, 0.4)
     trial = search.record.trial(number)
     assert (trial.state, trial.value) == (TrialState.COMPLETE, pytest.approx(0.3))
-    assert trial.intermediate_values == {1: 0.5}
+    assert trial.intermediate_values == {1: 0.5, 9: 0.2}
     tracker = search.trackers[number]
     assert tracker.identity.parent_run_id == "parent"
     assert tracker.identity.params["optim.lr"] == str(trial.params["optim.lr"])

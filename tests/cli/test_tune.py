@@ -1,0 +1,162 @@
+"""`mono3d tune` and `mono3d studies` up to the first trial; trials are in tests/integration."""
+
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+from mono3d.cli.main import main
+from mono3d.search.search_database import open_database
+from mono3d.search.search_record import create_search, open_search
+from tests.support.kitti_folder import write_kitti
+from tests.support.searches import METRIC, new_record, settings, sqlite_url
+
+SPACE = """
+\"\"\"Which learning rate?\"\"\"
+
+METRIC, MODE = "val/centers_depth_abs_rel", "min"
+
+
+def space(trial):
+    trial.suggest_float("optim.lr", 1e-4, 1e-2, log=True)
+    if trial.suggest_categorical("mining.kind", ["none", "gmm"]) == "gmm":
+        trial.suggest_float("mining.sharpness", 1.0, 8.0)
+    return {}
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with data and a space."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MONO3D_SEARCHES", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    write_kitti(tmp_path / "data")
+    (tmp_path / "rate.py").write_text(SPACE)
+    return tmp_path
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["mono3d", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return int(caught.value.code or 0)
+
+
+RECIPE = ("kitti_overfit", "data.root=data", "--space", "rate.py")
+
+
+def test_a_dry_run_shows_the_space_and_leaves_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "tune", *RECIPE, "--trials", "9", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "optim.lr" in shown
+    assert "mining.sharpness" in shown
+    assert "9 trials of kitti_overfit, tpe and asha, 1 seed(s)" in shown
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "needs RECIPE and --space FILE, or --resume NAME"),
+        (("kitti_overfit",), "needs RECIPE and --space FILE"),
+        (("nothing", "--space", "rate.py"), "recipe 'nothing': neither a file nor a shipped"),
+        (("kitti_overfit", "--space", "none.py"), "space none.py: no such file"),
+        ((*RECIPE, "optim.rate=1"), "unknown key optim.rate"),
+        ((*RECIPE, "data.root=nowhere"), "nowhere"),
+        ((*RECIPE, "--sampler", "magic"), "sampler: Input should be 'tpe'"),
+        ((*RECIPE, "--sampler", "cmaes"), "--sampler cmaes: needs a flat space"),
+        ((*RECIPE, "--scheduler", "magic"), "scheduler: Input should be 'asha'"),
+        ((*RECIPE, "--gpu-hours", "2", "cluster.gpus_per_worker=0"), "a trial has no GPU"),
+        ((*RECIPE, "--hours", "-1"), "budget.hours: "),
+        ((*RECIPE, "--objective", "val/nuscenes_map"), "val/nuscenes_map"),
+        (
+            (
+                *RECIPE,
+                "--objective",
+                "val/a:min",
+                "--objective",
+                "val/b:max",
+                "--scheduler",
+                "asha",
+            ),
+            "with several objectives no trial is stopped early",
+        ),
+        ((*RECIPE, "--name", "no/folder"), "run name 'no/folder"),
+        ((*RECIPE, "--database", "mysql://host/x"), "mysql is neither sqlite nor postgresql"),
+        ((*RECIPE, "--warm-start", "nobody"), "--warm-start nobody: the database has no such"),
+        ((*RECIPE, "--warm-start-mlflow", ""), "needs MLFLOW_TRACKING_URI"),
+        (("--resume", "nobody"), "there are no searches"),
+        ((*RECIPE, "--resume", "nobody"), "is fixed since search nobody began"),
+        (("--resume", "nobody", "--seed", "3"), "--seed: is fixed since search nobody began"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
+)
+def test_what_is_wrong_is_one_line_before_the_first_trial(
+    arguments: tuple[str, ...],
+    message: str,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(monkeypatch, "tune", *arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert said.startswith("mono3d: ")
+    assert "\n" not in said
+    database = here / "runs" / "searches.db"
+    assert not database.exists() or not optuna.get_all_study_names(f"sqlite:///{database}")
+
+
+def test_a_search_does_not_go_on_in_another_space(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "runs").mkdir()
+    begun = settings(space="rate.py", space_digest="of another text")
+    create_search(open_database(sqlite_url(here / "runs"), creates=True), "mine", begun)
+    assert call(monkeypatch, "tune", "--resume", "mine", "--trials", "9") == 2
+    said = capsys.readouterr().err
+    assert "rate.py: has changed since search mine began" in said
+    record = open_search(open_database(sqlite_url(here / "runs"), creates=False), "mine")
+    assert record.settings.budget.trials == 6
+
+
+def test_searches_are_listed_shown_and_compared(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    (here / "runs").mkdir()
+    for name, value in (("first", 0.25), ("second", 0.125)):
+        record = new_record(sqlite_url(here / "runs"), name)
+        proposal = record.propose()
+        assert proposal is not None
+        record.finish(proposal.number, [{METRIC: value}], run=f"{name}-0000", checkpoint="there")
+    optuna.create_study(storage=sqlite_url(here / "runs"), study_name="another program's")
+    assert call(monkeypatch, "studies", "list") == 0
+    listed = capsys.readouterr().out
+    assert "first" in listed
+    assert "0.1250" in listed
+    assert "another program's" not in listed
+    assert call(monkeypatch, "studies", "show", "second", "-o", "shown") == 0
+    shown = capsys.readouterr().out
+    assert "second-0000" in shown
+    assert (here / "shown" / "report.md").exists()
+    assert (here / "shown" / "best.yaml").exists()
+    assert call(monkeypatch, "studies", "compare", "first", "second") == 0
+    compared = capsys.readouterr().out
+    assert "0.2500" in compared
+    assert "0.1250" in compared
+    for names, message in (
+        (("first",), "needs two searches or more"),
+        (("first", "nobody"), "search nobody: is not in the database"),
+    ):
+        assert call(monkeypatch, "studies", "compare", *names) == 2
+        assert message in capsys.readouterr().err
+    new_record(sqlite_url(here / "runs"), "other", objectives={"val/nuscenes_map": "max"})
+    assert call(monkeypatch, "studies", "compare", "first", "other") == 2
+    assert (
+        "searches for val/centers_depth_abs_rel, and not all others do" in capsys.readouterr().err
+    )
