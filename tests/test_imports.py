@@ -11,7 +11,7 @@ import pytest
 import mono3d
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(mono3d.__path__, prefix="mono3d."))
-STUDY = ("mono3d.cli.study", "mono3d.search.study_runs")
+STUDY = ("mono3d.cli.study", "mono3d.comparison.study_runs")
 """A study in one process needs no more than the core does."""
 CORE_PACKAGES = ("structures", "geometry", "codec", "data", "model", "objectives", "training")
 # These are the rim: they exist to talk to what the core must not need.

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mono3d.comparison.variants import Variant, load_variants
 from mono3d.config.load import apply_overrides, parse
 from mono3d.config.schema import RunConfig
 from mono3d.data.loaders import Preparation, evaluation_batches
 from mono3d.objectives.protocol import StepContext
-from mono3d.search.variants import Variant, load_variants
 from mono3d.structures import Batch
 from mono3d.training.assembly import build_preparation, build_train_module
 from mono3d.training.checkpoint import load_student, read_metadata

@@ -11,7 +11,7 @@ from mono3d.cli.tune import DatabaseOption, database_url, show_outcome
 from mono3d.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mono3d.search.search_record import SearchRecord
+    from mono3d.search.record import SearchRecord
 
 app = typer.Typer(
     no_args_is_help=True, help="Searches that `mono3d tune` has made: list, show, compare them."
@@ -21,9 +21,9 @@ app = typer.Typer(
 @app.command(name="list")
 def list_searches(database: DatabaseOption = None) -> None:
     """All searches, with what they search for and how far they are."""
-    from mono3d.search.search_database import open_database, search_names
-    from mono3d.search.search_record import open_search
-    from mono3d.search.search_table import format_value, ranked
+    from mono3d.search.database import open_database, search_names
+    from mono3d.search.record import open_search
+    from mono3d.search.report.table import format_value, ranked
 
     storage = open_database(database or database_url(), creates=False)
     table = Table("search", "recipe", "space", "objective", "trials", "best")
@@ -56,10 +56,10 @@ def show(
     database: DatabaseOption = None,
 ) -> None:
     """The ranked trials of a search; also while it works."""
-    from mono3d.search.search_database import open_database
-    from mono3d.search.search_record import open_search
-    from mono3d.search.search_runs import report_known
-    from mono3d.search.search_table import objectives, ranked, table_cells, table_head
+    from mono3d.search.database import open_database
+    from mono3d.search.record import open_search
+    from mono3d.search.report.table import objectives, ranked, table_cells, table_head
+    from mono3d.search.runs import report_known
 
     record = open_search(open_database(database or database_url(), creates=False), name)
     goals = objectives(record.study)
@@ -77,8 +77,8 @@ def compare(
     database: DatabaseOption = None,
 ) -> None:
     """Searches side by side: the best of each, what it beat, and what it cost."""
-    from mono3d.search.search_database import open_database
-    from mono3d.search.search_record import open_search
+    from mono3d.search.database import open_database
+    from mono3d.search.record import open_search
 
     if len(set(names)) < 2:
         raise ConfigError("studies compare: needs two searches or more")
@@ -97,7 +97,7 @@ def compare(
 
 
 def _row(record: "SearchRecord") -> list[str]:
-    from mono3d.search.search_table import default_of, format_value, ranked
+    from mono3d.search.report.table import default_of, format_value, ranked
 
     rows, settings = ranked(record.study), record.settings
     best = next((row for row in rows if row.rank == 1), None)

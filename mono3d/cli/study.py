@@ -18,9 +18,9 @@ from mono3d.cli.options import OverridesArgument, RecipeArgument
 from mono3d.errors import ConfigError, ServiceError
 
 if TYPE_CHECKING:
-    from mono3d.search.study_record import CellResult
-    from mono3d.search.study_runs import Outcome
-    from mono3d.search.variants import Cell, StudySpec
+    from mono3d.comparison.study_record import CellResult
+    from mono3d.comparison.study_runs import Outcome
+    from mono3d.comparison.variants import Cell, StudySpec
     from mono3d.training.progress import Progress
 
 _LINE_EVERY_S = 60.0
@@ -73,9 +73,9 @@ def study(
     run in MLflow. Killed at any moment, the same command goes on. The report says gain or loss
     only where the interval leaves zero out.
     """
-    from mono3d.search.study_record import StudyRecord
-    from mono3d.search.study_runs import Study, report_known, study_locally
-    from mono3d.search.variants import load_variants, plan_cells
+    from mono3d.comparison.study_record import StudyRecord
+    from mono3d.comparison.study_runs import Study, report_known, study_locally
+    from mono3d.comparison.variants import load_variants, plan_cells
 
     spec = load_variants(variants)
     if baseline is not None:
@@ -103,7 +103,7 @@ def study(
         elif local:
             outcome = study_locally(planned, record, display)
         else:
-            from mono3d.search.study_on_ray import study_on_ray
+            from mono3d.comparison.study_on_ray import study_on_ray
 
             outcome = study_on_ray(planned, record, display, parallel=parallel)
     _show(spec, outcome, record.path)
@@ -129,8 +129,8 @@ def _list(spec: "StudySpec", cells: "Sequence[Cell]") -> None:
 
 
 def _show(spec: "StudySpec", outcome: "Outcome", results: Path) -> None:
-    from mono3d.search.study_metrics import in_words
-    from mono3d.search.study_report import sentence
+    from mono3d.comparison.study_metrics import in_words
+    from mono3d.comparison.study_report import sentence
 
     console = Console()
     for reason in outcome.weaknesses:

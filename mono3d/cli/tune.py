@@ -17,9 +17,9 @@ from mono3d.errors import ConfigError
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-    from mono3d.search.search_record import SearchRecord
-    from mono3d.search.search_runs import SearchOutcome
-    from mono3d.search.search_settings import SearchSettings
+    from mono3d.search.record import SearchRecord
+    from mono3d.search.runs import SearchOutcome
+    from mono3d.search.settings import SearchSettings
     from mono3d.search.space import Objective, Space
     from mono3d.search.warm_start import Source
 
@@ -123,7 +123,7 @@ def tune(
     reports after each evaluation, and bad ones are stopped early. Killed at any moment, --resume
     goes on. What comes out: a ranked table, figures, and the best trial as a recipe.
     """
-    from mono3d.search.search_database import open_database
+    from mono3d.search.database import open_database
 
     url = database or database_url()
     budget = _given(trials=trials, hours=hours, gpu_hours=gpu_hours)
@@ -147,7 +147,7 @@ def tune(
         return
     if recipe is None or space is None:
         raise ConfigError("tune: needs RECIPE and --space FILE, or --resume NAME")
-    from mono3d.search.search_runs import begin_search
+    from mono3d.search.runs import begin_search
     from mono3d.search.space import load_space, objectives_of
 
     loaded = load_space(space)
@@ -164,7 +164,7 @@ def tune(
 
 def database_url() -> str:
     """Of the database of searches."""
-    from mono3d.search.search_database import DEFAULT_DATABASE, VARIABLE
+    from mono3d.search.database import DEFAULT_DATABASE, VARIABLE
 
     return os.environ.get(VARIABLE) or DEFAULT_DATABASE
 
@@ -183,7 +183,7 @@ def _settings(
 ) -> "SearchSettings":
     """Of a search that begins; where it may be stopped, a trial is evaluated every epoch."""
     from mono3d.config.load import apply_overrides, parse, parse_override, read_recipe
-    from mono3d.search.search_settings import read_settings
+    from mono3d.search.settings import read_settings
 
     given = [parse_override(text) for text in overrides]
     tree = apply_overrides(read_recipe(recipe), given)
@@ -229,9 +229,9 @@ def _sources(
 def _go_on(
     storage: "RDBStorage", name: str, budget: Mapping[str, Any], parallel: int | None
 ) -> None:
-    from mono3d.search.search_record import open_search
-    from mono3d.search.search_runs import load_its_space
-    from mono3d.search.search_settings import raised
+    from mono3d.search.record import open_search
+    from mono3d.search.runs import load_its_space
+    from mono3d.search.settings import raised
 
     record = open_search(storage, name)
     space = load_its_space(record)
@@ -244,7 +244,7 @@ def _work(
     record: "SearchRecord", space: "Space", parallel: int | None, sources: "tuple[Source, ...]"
 ) -> None:
     from mono3d.cli.tune_display import TuneDisplay
-    from mono3d.search.search_runs import run_search
+    from mono3d.search.runs import run_search
 
     with TuneDisplay(record) as display:
         outcome = run_search(
@@ -271,7 +271,7 @@ def show_outcome(outcome: "SearchOutcome") -> None:
 
 
 def _show_plan(settings: "SearchSettings", space: "Space") -> None:
-    from mono3d.search.search_runs import check_search
+    from mono3d.search.runs import check_search
 
     shape = check_search(settings, space)
     table = Table("setting", "from")

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from mono3d.search.search_record import Proposal, SearchRecord
+    from mono3d.search.record import Proposal, SearchRecord
     from mono3d.search.trial import TrialReport
 
 _SHOWN_BEST = 8

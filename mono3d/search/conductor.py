@@ -11,8 +11,8 @@ from typing import Protocol, runtime_checkable
 
 from mono3d.config.load import flatten
 from mono3d.errors import ConfigError, Mono3dError
-from mono3d.search.search_record import Proposal, SearchRecord, is_finite
-from mono3d.search.search_settings import Budget
+from mono3d.search.record import Proposal, SearchRecord, is_finite
+from mono3d.search.settings import Budget
 from mono3d.search.trial import RunEnd, TrialEnd, TrialReport
 from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.tracker import RunIdentity, Tracker

@@ -35,7 +35,7 @@ from optuna.samplers import (
 )
 
 from mono3d.errors import ConfigError
-from mono3d.search.search_settings import SamplerKind, SearchSettings
+from mono3d.search.settings import SamplerKind, SearchSettings
 from mono3d.search.space import SpaceShape
 
 _MEDIAN_OF = 4

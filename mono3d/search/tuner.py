@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 
 from mono3d.errors import ServiceError
 from mono3d.search.conductor import Conductor, SearchDisplay
-from mono3d.search.search_record import Proposal, SearchRecord
+from mono3d.search.record import Proposal, SearchRecord
 from mono3d.search.trial import MESSAGE, TrialActor, TrialEnd, TrialOrder
 from mono3d.tracking.tracker import RunIdentity, Tracker
 from mono3d.training.ray_session import places, ray_session

@@ -14,7 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FixedTrial, TrialState
 
 from mono3d.errors import ConfigError
-from mono3d.search.search_record import OVERRIDES, SearchRecord, is_finite
+from mono3d.search.record import OVERRIDES, SearchRecord, is_finite
 from mono3d.search.space import Space, overrides_of
 from mono3d.search.space_points import params_from
 

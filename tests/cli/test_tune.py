@@ -7,8 +7,8 @@ import optuna
 import pytest
 
 from mono3d.cli.main import main
-from mono3d.search.search_database import open_database
-from mono3d.search.search_record import create_search, open_search
+from mono3d.search.database import open_database
+from mono3d.search.record import create_search, open_search
 from tests.support.kitti_folder import write_kitti
 from tests.support.searches import METRIC, new_record, settings, sqlite_url
 

@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 
 from mono3d.errors import ConfigError
 from mono3d.search.conductor import Clock, Conductor
-from mono3d.search.search_record import Proposal
+from mono3d.search.record import Proposal
 from mono3d.search.trial import RunEnd, TrialEnd, TrialReport
 from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.tracker import NullTracker, RunIdentity

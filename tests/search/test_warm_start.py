@@ -5,7 +5,7 @@ import pytest
 from optuna.trial import TrialState
 
 from mono3d.errors import ConfigError
-from mono3d.search.search_database import open_database
+from mono3d.search.database import open_database
 from mono3d.search.warm_start import Known, Source, earlier_search, mlflow_runs, take_over
 from tests.support.searches import METRIC, SPACE, new_record, sqlite_url
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mono3d.search.search_database import open_database
-from mono3d.search.search_record import SearchRecord, create_search, open_search
-from mono3d.search.search_settings import SearchSettings, read_settings
+from mono3d.search.database import open_database
+from mono3d.search.record import SearchRecord, create_search, open_search
+from mono3d.search.settings import SearchSettings, read_settings
 from mono3d.search.space import Objective, Space, SpaceShape
 from mono3d.search.space_walk import check_space
 

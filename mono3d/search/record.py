@@ -1,0 +1,270 @@
+"""One search in its database: what was asked for, which trials there are, and what became of them.
+
+With the names of the runs this is all that a search knows; Ray Tune is started anew from it. What
+a killed process left running is proposed again first, under its own number, and its run goes on
+from its last checkpoint.
+"""
+
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from mono3d.config.load import apply_overrides, parse
+from mono3d.config.schema import RunConfig
+from mono3d.errors import ConfigError
+from mono3d.search.samplers import grid_size, make_pruner, make_sampler
+from mono3d.search.settings import Budget, SearchSettings, read_settings
+from mono3d.search.space import Space, SpaceShape, overrides_of
+from mono3d.training.run_record import run_location
+
+_SETTINGS = "settings"
+OVERRIDES = "overrides"
+"""What a trial changes in the recipe; of one from elsewhere, too."""
+_MOST_INVALID = 20
+"""Draws in a row that the schema refuses, before the space is taken to be wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A trial to run, or to go on with."""
+
+    number: int
+    settings: Mapping[str, Any]
+    """Config path → value: what was fixed and suggested."""
+    configs: Sequence[RunConfig]
+    """One for each seed."""
+    run_names: Sequence[str]
+    is_resumed: bool
+
+
+class SearchRecord:
+    """The searched trials of one study, for one process at a time."""
+
+    def __init__(self, study: optuna.Study, settings: SearchSettings, database: str) -> None:
+        """Of a study that `create_search` or `open_search` made; `database` is its URL."""
+        self.study = study
+        self.database = database
+        self.settings = settings
+        self._trials: dict[int, Trial] = {}
+        self._began_s: dict[int, float] = {}
+        self._stored_seconds: dict[int, float] = {}
+
+    @property
+    def name(self) -> str:
+        """Of the search."""
+        return str(self.study.study_name)
+
+    @property
+    def metric(self) -> str:
+        """The one that early stopping looks at; with several objectives the first."""
+        return next(iter(self.settings.objectives))
+
+    def prepare(self, space: Space, shape: SpaceShape) -> None:
+        """Before proposals: what is proposed from, and who stops trials.
+
+        Raises:
+            ConfigError: The recipe does not fit the schema.
+        """
+        self._space, self._shape = space, shape
+        self.config = parse(self.settings.tree, source=self.settings.recipe)
+        self.epochs = self.config.train.epochs
+        self.study.pruner = make_pruner(self.settings, self.epochs)
+        self._unfinished = [
+            trial for trial in self.study.get_trials(False, (TrialState.RUNNING,)) if _is_own(trial)
+        ]
+
+    def raise_budget(self, budget: Budget) -> None:
+        """Go on with another one."""
+        self.settings = self.settings.model_copy(update={"budget": budget})
+        self.study.set_user_attr(_SETTINGS, self.settings.model_dump(mode="json"))
+
+    def propose(self) -> Proposal | None:
+        """The next trial; None if as many as the budget has are there.
+
+        Raises:
+            ConfigError: The space proposes what the schema refuses, again and again.
+        """
+        reason = ""
+        for _ in range(_MOST_INVALID):
+            trial, is_resumed = self._next()
+            if trial is None:
+                return None
+            self._trials[trial.number] = trial
+            self._began_s[trial.number] = time.monotonic()
+            self._stored_seconds[trial.number] = float(trial.user_attrs.get("seconds", 0.0))
+            overrides = overrides_of(self._space, trial)
+            try:
+                config = parse(
+                    apply_overrides(self.settings.tree, overrides), source=self._space.source
+                )
+            except ConfigError as error:
+                reason = str(error)
+                self.fail(trial.number, reason)
+                continue
+            trial.set_user_attr(OVERRIDES, dict(overrides))
+            return Proposal(
+                number=trial.number,
+                settings=dict(overrides),
+                configs=[config.model_copy(update={"seed": s}) for s in self.settings.seeds],
+                run_names=[self.run_name(trial.number, s) for s in self.settings.seeds],
+                is_resumed=is_resumed,
+            )
+        raise ConfigError(f"{_MOST_INVALID} proposals in a row are no runs: {reason}")
+
+    def config_of(self, number: int) -> RunConfig:
+        """Of a trial's first run, as far as the space decided it."""
+        settings = self.trial(number).user_attrs[OVERRIDES]
+        config = parse(
+            apply_overrides(self.settings.tree, settings.items()), source=f"trial {number}"
+        )
+        return config.model_copy(update={"seed": self.settings.seed})
+
+    def run_name(self, number: int, seed: int) -> str:
+        """Of a run, on storage and in MLflow."""
+        name = f"{self.name}-{number:04d}"
+        return name if self.settings.repeats == 1 else f"{name}-seed{seed}"
+
+    def is_bad(self, number: int, epoch: int, value: float) -> bool:
+        """Write down a value on the way; whether the trial should be stopped early.
+
+        With several objectives Optuna keeps no values on the way.
+        """
+        trial = self._trials[number]
+        self._note(number, epochs=epoch)
+        if len(self.settings.objectives) > 1:
+            return False
+        if epoch not in self.trial(number).intermediate_values:
+            trial.report(value, epoch)
+        return bool(trial.should_prune())
+
+    def finish(self, number: int, values: Sequence[Mapping[str, float]], **facts: Any) -> None:
+        """Write down that a trial is complete.
+
+        Args:
+            number: Of the trial.
+            values: Of each seed's run: objective → its last value.
+            facts: More that is kept.
+
+        Raises:
+            KeyError: An objective is missing.
+        """
+        per_run = [[run[metric] for metric in self.settings.objectives] for run in values]
+        if len(per_run) > 1:
+            facts["repeats"] = per_run
+        self._note(number, **facts)
+        if len(self.settings.objectives) == 1:  # the end of its learning curve
+            self.is_bad(number, self.epochs, per_run[0][0])
+        means = [statistics.fmean(column) for column in zip(*per_run, strict=True)]
+        self.study.tell(self._trials.pop(number), means)
+
+    def stop(self, number: int, reason: str, **facts: Any) -> None:
+        """Write down that a trial was stopped early; its last value on the way stays."""
+        self._note(number, reason=reason, **facts)
+        self.study.tell(self._trials.pop(number), state=TrialState.PRUNED)
+
+    def fail(self, number: int, reason: str, **facts: Any) -> None:
+        """Write down that a trial came to nothing, and why."""
+        self._note(number, reason=reason, **facts)
+        self.study.tell(self._trials.pop(number), state=TrialState.FAIL)
+
+    def trial(self, number: int) -> FrozenTrial:
+        """As the database has it."""
+        return self.study.get_trials(deepcopy=False)[number]
+
+    def own_trials(self) -> list[FrozenTrial]:
+        """Those run here, whatever became of them."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if _is_own(trial)]
+
+    def spent_seconds(self) -> float:
+        """Of all trials run here, added up."""
+        return math.fsum(trial.user_attrs.get("seconds", 0.0) for trial in self.own_trials())
+
+    def _next(self) -> tuple[Trial | None, bool]:
+        if self._unfinished:
+            frozen = self._unfinished.pop(0)
+            self.study.sampler = make_sampler(self.settings, self._shape, frozen.number)
+            return Trial(self.study, frozen._trial_id), True
+        begun = [t for t in self.own_trials() if t.state != TrialState.WAITING]
+        if len(begun) >= self.settings.budget.trials or self._is_grid_done(begun):
+            return None, False
+        number = len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = make_sampler(self.settings, self._shape, number)
+        return self.study.ask(), False
+
+    def _is_grid_done(self, begun: Sequence[FrozenTrial]) -> bool:
+        """The recipe itself is no point of it."""
+        points = sum("is_default" not in trial.user_attrs for trial in begun)
+        is_grid = self.settings.sampler == "grid"
+        return is_grid and points >= grid_size(self.settings, self._shape)
+
+    def _note(self, number: int, **facts: Any) -> None:
+        trial = self._trials[number]
+        seconds = self._stored_seconds[number] + time.monotonic() - self._began_s[number]
+        for key, value in {"seconds": round(seconds, 1), **facts}.items():
+            trial.set_user_attr(key, value)
+
+
+def create_search(storage: RDBStorage, name: str, settings: SearchSettings) -> SearchRecord:
+    """Begin a search.
+
+    Raises:
+        ConfigError: There is one of this name, or no run could have it.
+    """
+    config = parse(settings.tree, source=settings.recipe)
+    longest = f"{name}-{'0' * 6}-seed{max(settings.seeds)}"
+    run_location(config, longest)
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=name, directions=_directions(settings)
+        )
+    except optuna.exceptions.DuplicatedStudyError:
+        raise ConfigError(
+            f"search {name}: is there already; --resume {name} goes on with it, --name begins "
+            "another"
+        ) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(settings.objectives))
+    study.set_user_attr(_SETTINGS, settings.model_dump(mode="json"))
+    return SearchRecord(study, settings, str(storage.url))
+
+
+def open_search(storage: RDBStorage, name: str) -> SearchRecord:
+    """Find a search.
+
+    Raises:
+        ConfigError: There is none of this name, or it is no search of ours.
+    """
+    names = optuna.get_all_study_names(storage)
+    if name not in names:
+        known = ", ".join(names) or "none"
+        raise ConfigError(f"search {name}: is not in the database, which has {known}")
+    study = optuna.load_study(storage=storage, study_name=name)
+    stored = study.user_attrs.get(_SETTINGS)
+    if stored is None:
+        raise ConfigError(f"search {name}: was not made by mono3d tune")
+    settings = read_settings(stored, source=f"search {name}")
+    return SearchRecord(study, settings, str(storage.url))
+
+
+def is_finite(values: Mapping[str, float], metrics: Sequence[str]) -> bool:
+    """Whether all of the metrics are there, and numbers."""
+    return all(math.isfinite(values.get(metric, math.nan)) for metric in metrics)
+
+
+def _is_own(trial: FrozenTrial) -> bool:
+    return "imported" not in trial.user_attrs
+
+
+def _directions(settings: SearchSettings) -> list[StudyDirection]:
+    named = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
+    return [named[mode] for mode in settings.objectives.values()]

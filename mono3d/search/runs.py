@@ -1,0 +1,212 @@
+"""A search from its beginning to its report."""
+
+import fcntl
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from optuna.storages import RDBStorage
+
+from mono3d.config.load import dump_yaml, parse
+from mono3d.errors import ConfigError, DataError
+from mono3d.search.conductor import SearchDisplay
+from mono3d.search.record import SearchRecord, create_search
+from mono3d.search.report.markdown import SearchReport, write_search_report
+from mono3d.search.report.table import ranked
+from mono3d.search.samplers import check_sampler
+from mono3d.search.settings import SearchSettings
+from mono3d.search.space import Space, SpaceShape, load_space
+from mono3d.search.space_points import defaults_of
+from mono3d.search.space_walk import check_space
+from mono3d.search.tuner import search_on_ray
+from mono3d.search.warm_start import Source, take_over
+from mono3d.tracking.tracker import RunIdentity, Tracker
+from mono3d.training.datasets import SPLITS, build_dataset
+from mono3d.training.run_description import run_tags
+from mono3d.training.run_record import RUNS_FOLDER
+from mono3d.training.tracked import tracked_run
+
+BEST = "best.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOutcome:
+    """What came of a search."""
+
+    report: SearchReport
+    best_recipe: Path | None
+    """None while no trial has finished."""
+    run_id: str | None
+    """Of the search in MLflow."""
+
+
+def load_its_space(record: SearchRecord) -> Space:
+    """The space that a search began with.
+
+    Raises:
+        ConfigError: The file is gone, or says something else now.
+    """
+    settings = record.settings
+    space = load_space(settings.space)
+    if space.digest != settings.space_digest:
+        raise ConfigError(
+            f"{settings.space}: has changed since search {record.name} began, and trials of two "
+            "spaces are no study; put it back, or begin another with --name and --warm-start "
+            f"{record.name}"
+        )
+    return space
+
+
+def check_search(settings: SearchSettings, space: Space) -> SpaceShape:
+    """What can be known to be wrong before the first trial: space, recipe, sampler, budget, data.
+
+    Raises:
+        Mono3dError: It is.
+    """
+    config = parse(settings.tree, source=settings.recipe)
+    shape = check_space(space, settings.tree, source=settings.recipe)
+    check_sampler(settings.sampler, shape)
+    if settings.budget.gpu_hours is not None and not config.cluster.gpus_per_worker:
+        raise ConfigError("--gpu-hours: cluster.gpus_per_worker=0, so a trial has no GPU")
+    for split in SPLITS:
+        build_dataset(config, split, with_points=False)
+    return shape
+
+
+def begin_search(
+    storage: RDBStorage, name: str, settings: SearchSettings, space: Space
+) -> SearchRecord:
+    """Put a search into the database; its first trial is the recipe as it stands.
+
+    Raises:
+        Mono3dError: It is wrong, or there is one of this name.
+    """
+    check_search(settings, space)
+    record = create_search(storage, name, settings)
+    config = parse(settings.tree, source=settings.recipe)
+    record.study.enqueue_trial(defaults_of(space, config), user_attrs={"is_default": True})
+    return record
+
+
+def run_search(
+    record: SearchRecord,
+    space: Space,
+    display: SearchDisplay,
+    *,
+    parallel: int | None = None,
+    sources: Sequence[Source] = (),
+) -> SearchOutcome:
+    """Go on with a search until its budget is spent, and report.
+
+    Args:
+        record: Of a search that has just begun, or of one that was interrupted.
+        space: What it searches.
+        display: Who watches.
+        parallel: Trials at a time; None is what fits the cluster.
+        sources: Where results of earlier trials come from.
+
+    Raises:
+        Mono3dError: Space, recipe or data are wrong, or Ray cannot be used.
+    """
+    with only_this_process(record.name, record.database):
+        record.prepare(space, check_search(record.settings, space))
+        for source in sources:
+            display.say(take_over(source, record, space))
+        with tracked_run(record.config, _identity(record), folder=_folder(record)) as tracker:
+            tracker.describe(_note(record))
+            search_on_ray(record, display, parent_run_id=tracker.run_id, parallel=parallel)
+            return _conclude(record, tracker)
+
+
+def report_known(record: SearchRecord, folder: Path) -> SearchOutcome:
+    """Report, figures and the best trial as a recipe, of what is in the database now.
+
+    Raises:
+        DataError: The folder cannot be written.
+    """
+    settings = record.settings
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        best = _write_best(record, folder)
+        report = write_search_report(
+            record.study,
+            folder,
+            title=record.name,
+            command=settings.command,
+            about=settings.about,
+            best_recipe=best,
+        )
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
+    return SearchOutcome(report=report, best_recipe=best, run_id=None)
+
+
+def _conclude(record: SearchRecord, tracker: Tracker) -> SearchOutcome:
+    """The report, and all of it on the search's record in MLflow."""
+    outcome = report_known(record, _folder(record))
+    files = [outcome.report.report, *outcome.report.figures]
+    for path in [*files, *([outcome.best_recipe] if outcome.best_recipe else [])]:
+        tracker.log_artifact(path, "search")
+    answer = "\n".join(outcome.report.answer)  # MLflow folds all but the first lines
+    tracker.describe(f"{answer}\n\n{_note(record)}")
+    return replace(outcome, run_id=tracker.run_id)
+
+
+def _note(record: SearchRecord) -> str:
+    """What it asks, and how."""
+    return f"{record.settings.about}\n\n```\n{record.settings.command}\n```"
+
+
+@contextmanager
+def only_this_process(name: str, database: str) -> Iterator[None]:
+    """Hold a search against other processes of this machine.
+
+    Raises:
+        ConfigError: Another one works on it.
+    """
+    key = hashlib.sha256(f"{name} {database}".encode()).hexdigest()[:16]
+    with (Path(tempfile.gettempdir()) / f"mono3d-search-{key}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"search {name}: another process works on it") from None
+        yield
+
+
+def _write_best(record: SearchRecord, folder: Path) -> Path | None:
+    """The best trial's settings in the recipe, as a recipe."""
+    finished = [row for row in ranked(record.study) if row.rank == 1]
+    if not finished:
+        return None
+    path = folder / BEST
+    path.write_text(dump_yaml(record.config_of(finished[0].number)))
+    return path
+
+
+def _folder(record: SearchRecord) -> Path:
+    return RUNS_FOLDER / record.name
+
+
+def _identity(record: SearchRecord) -> RunIdentity:
+    """Of the search's own record, above those of its trials."""
+    settings = record.settings
+    objectives = ", ".join(f"{metric} ({mode})" for metric, mode in settings.objectives.items())
+    return RunIdentity(
+        name=f"{record.name} (search)",
+        params={
+            "search.space": settings.space,
+            "search.objectives": objectives,
+            "search.sampler": settings.sampler,
+            "search.scheduler": settings.scheduler,
+            "search.seed": str(settings.seed),
+            "search.repeats": str(settings.repeats),
+        },
+        tags={
+            **run_tags(record.config, settings.recipe),
+            "study": record.name,
+            "study.overrides": " ".join(settings.overrides),
+        },
+    )

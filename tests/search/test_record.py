@@ -1,0 +1,260 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from mono3d.errors import ConfigError, ServiceError
+from mono3d.search.database import open_database
+from mono3d.search.record import create_search, open_search
+from mono3d.search.settings import Budget
+from mono3d.search.space import Objective, Space
+from tests.support.searches import (
+    METRIC,
+    new_record,
+    reopened,
+    settings,
+    sqlite_url,
+)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a database of either kind."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path)
+    return str(request.getfixturevalue("postgresql"))
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """Of a search that no other test has."""
+    return f"s{abs(hash(request.node.name)) % 10**9}"
+
+
+def result(value: float) -> list[dict[str, float]]:
+    return [{METRIC: value}]
+
+
+def test_what_a_killed_process_left_running_is_proposed_again(url: str, name: str) -> None:
+    before = new_record(url, name)
+    first, second = before.propose(), before.propose()
+    assert first is not None
+    assert second is not None
+    before.finish(first.number, result(0.2))
+    after = reopened(url, name)
+    again, third = after.propose(), after.propose()
+    assert again is not None
+    assert third is not None
+    assert (again.number, again.is_resumed) == (second.number, True)
+    assert again.settings == second.settings
+    assert again.configs == second.configs
+    assert again.run_names == second.run_names
+    assert (third.number, third.is_resumed) == (2, False)
+    after.finish(again.number, result(0.1))
+    assert after.study.best_trial.number == second.number
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "nsga2"])
+def test_a_kill_changes_no_later_proposal(sampler: str, tmp_path: Path) -> None:
+    """Each trial is another process's in one, all are one process's in the other."""
+    url = sqlite_url(tmp_path)
+    proposed: dict[str, list[Any]] = {"whole": [], "killed": []}
+    for name, proposals in proposed.items():
+        record = new_record(url, name, sampler=sampler, budget={"trials": 12})
+        for number in range(12):
+            if name == "killed":
+                record = reopened(url, name)
+            proposal = record.propose()
+            assert proposal is not None
+            proposals.append(proposal.settings)
+            record.finish(number, result(proposal.settings["optim.lr"]))
+        assert record.propose() is None
+    assert proposed["killed"] == proposed["whole"]
+    if sampler != "nsga2":  # whose children may equal a parent
+        assert len({str(settings) for settings in proposed["whole"]}) == 12
+
+
+def test_early_stopping_knows_what_earlier_processes_saw(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path)
+    record = new_record(url, reduction=3)
+    for value in (0.1, 0.2, 0.3):
+        proposal = record.propose()
+        assert proposal is not None
+        record.is_bad(proposal.number, 1, value)
+        record.finish(proposal.number, result(value))
+    verdicts = {}
+    for value in (0.05, 0.9):
+        record = reopened(url)
+        proposal = record.propose()
+        assert proposal is not None
+        verdicts[value] = record.is_bad(proposal.number, 1, value)
+        record.finish(proposal.number, result(value))
+    assert verdicts == {0.05: False, 0.9: True}
+
+
+def test_an_epoch_that_is_reported_again_counts_once(tmp_path: Path) -> None:
+    record = new_record(sqlite_url(tmp_path))
+    proposal = record.propose()
+    assert proposal is not None
+    record.is_bad(proposal.number, 1, 0.5)
+    record.is_bad(proposal.number, 1, 0.7)
+    assert record.trial(proposal.number).intermediate_values == {1: 0.5}
+
+
+def test_states_reasons_and_repeats_are_kept(url: str, name: str) -> None:
+    record = new_record(url, name, repeats=2, seed=5)
+    numbers = []
+    for _ in range(3):
+        proposal = record.propose()
+        assert proposal is not None
+        assert [config.seed for config in proposal.configs] == [5, 6]
+        assert proposal.run_names == [f"{name}-{proposal.number:04d}-seed{s}" for s in (5, 6)]
+        numbers.append(proposal.number)
+    record.finish(numbers[0], [{METRIC: 0.2}, {METRIC: 0.4}], checkpoint="here")
+    record.is_bad(numbers[1], 1, 0.9)
+    record.stop(numbers[1], "worse than others")
+    record.fail(numbers[2], "it broke")
+    done, stopped, failed = reopened(url, name).own_trials()
+    assert done.values == [pytest.approx(0.3)]
+    assert done.user_attrs["repeats"] == [[0.2], [0.4]]
+    assert done.user_attrs["checkpoint"] == "here"
+    assert done.user_attrs["seconds"] >= 0
+    assert (stopped.state, stopped.value) == (optuna.trial.TrialState.PRUNED, 0.9)
+    assert stopped.user_attrs["reason"] == "worse than others"
+    assert (failed.state, failed.user_attrs["reason"]) == (optuna.trial.TrialState.FAIL, "it broke")
+
+
+def test_the_budget_counts_what_was_run_here_and_may_be_raised(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path)
+    record = new_record(url, budget={"trials": 1})
+    record.study.add_trial(
+        optuna.create_trial(value=0.5, params={}, user_attrs={"imported": "another search"})
+    )
+    proposal = record.propose()
+    assert proposal is not None
+    record.fail(proposal.number, "it broke")
+    assert record.propose() is None
+    record.raise_budget(Budget(trials=2, hours=None, gpu_hours=None))
+    assert reopened(url).propose() is not None
+
+
+def test_draws_that_are_no_runs_fail_with_the_reason(tmp_path: Path) -> None:
+    def odd(trial: Any) -> dict[str, object]:
+        lr = trial.suggest_float("optim.lr", 1e-4, 1e-2)
+        return {"train.batch_size": 4 if lr > 5e-3 else -1}
+
+    record = new_record(sqlite_url(tmp_path))
+    record.prepare(space_with(odd), record._shape)
+    proposal = record.propose()
+    assert proposal is not None
+    assert proposal.configs[0].train.batch_size == 4
+    failed = [t for t in record.own_trials() if t.state == optuna.trial.TrialState.FAIL]
+    assert all("train.batch_size" in trial.user_attrs["reason"] for trial in failed)
+
+    def never(trial: Any) -> dict[str, object]:
+        trial.suggest_float("optim.lr", 1e-4, 1e-2)
+        return {"train.batch_size": -1}
+
+    record = new_record(sqlite_url(tmp_path), "never", budget={"trials": 50})
+    record.prepare(space_with(never), record._shape)
+    with pytest.raises(ConfigError, match=r"20 proposals in a row are no runs: .*batch_size"):
+        record.propose()
+
+
+def space_with(function: Any) -> Space:
+    return Space(
+        source="space.py",
+        digest="0" * 64,
+        about="",
+        objectives=(Objective(metric=METRIC, mode="min"),),
+        draw=function,
+    )
+
+
+def test_a_name_is_a_search_s_for_ever(url: str, name: str) -> None:
+    storage = open_database(url, creates=True)
+    create_search(storage, name, settings())
+    with pytest.raises(ConfigError, match=f"--resume {name} goes on"):
+        create_search(storage, name, settings())
+    with pytest.raises(ConfigError, match=f"search nobody: .*{name}"):
+        open_search(storage, "nobody")
+    with pytest.raises(ConfigError, match="run name"):
+        create_search(storage, "no/folder", settings())
+    optuna.create_study(storage=storage, study_name=f"{name}-foreign")
+    with pytest.raises(ConfigError, match="was not made by mono3d tune"):
+        open_search(storage, f"{name}-foreign")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sampler": "magic"}, "sampler: Input should be 'tpe'"),
+        (
+            {"objectives": {METRIC: "min", "val/nuscenes_map": "max"}},
+            "scheduler=asha: with several objectives no trial is stopped early",
+        ),
+        (
+            {
+                "objectives": {METRIC: "min", "val/nuscenes_map": "max"},
+                "scheduler": "none",
+                "sampler": "cmaes",
+            },
+            "sampler=cmaes: has one objective",
+        ),
+        ({"budget": {"trials": 0}}, "budget.trials: "),
+    ],
+)
+def test_settings_that_do_not_go_together(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings(**changed)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "message"),
+    [
+        ("sqlite:///nowhere.db", ConfigError, "nowhere.db: there are no searches"),
+        ("mysql://host/name", ConfigError, "mysql is neither sqlite nor postgresql"),
+        ("not a url", ConfigError, "must be sqlite:///PATH or postgresql://"),
+        (
+            "postgresql://me:a-long-secret-word@127.0.0.1:1/name",
+            ServiceError,
+            r"me:\*\*\*@127.0.0.1:1/name: cannot be opened",
+        ),
+    ],
+)
+def test_databases_that_cannot_be_opened(url: str, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message) as caught:
+        open_database(url, creates=False)
+    assert "a-long-secret-word" not in str(caught.value)
+
+
+def test_a_damaged_file_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "searches.db"
+    path.write_text("this is no database " * 100)
+    with pytest.raises(ServiceError, match=r"searches\.db: cannot be opened"):
+        open_database(f"sqlite:///{path}", creates=True)
+    assert path.read_text().startswith("this is no database")
+
+
+def test_a_search_is_one_process_s(tmp_path: Path) -> None:
+    program = (
+        "from mono3d.search.runs import only_this_process\n"
+        "from mono3d.errors import ConfigError\n"
+        "try:\n"
+        "    with only_this_process('one', 'db'): print('mine')\n"
+        "except ConfigError as error: print(error)\n"
+    )
+    from mono3d.search.runs import only_this_process
+
+    def other() -> str:
+        run = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        return run.stdout.strip()
+
+    with only_this_process("one", "db"):
+        assert other() == "search one: another process works on it"
+    assert other() == "mine"
