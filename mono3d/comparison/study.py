@@ -21,9 +21,9 @@ from mono3d.comparison.variants import Cell, StudySpec
 from mono3d.config.model_sections import GridModel
 from mono3d.errors import ConfigError, Mono3dError
 from mono3d.training.datasets import SPLITS, build_dataset
-from mono3d.training.distillation_assembly import teacher_facts, with_teacher_found
 from mono3d.training.progress import Progress, ProgressSink
 from mono3d.training.run_record import RunResult
+from mono3d.training.teachers import teacher_facts, with_teacher_found
 
 _logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from mono3d.training.progress import ProgressSink
 from mono3d.training.ray_session import places, ray_session
 from mono3d.training.run_description import run_tags
 from mono3d.training.run_record import RunResult
-from mono3d.training.tracked import tracked_run, train_tracked
+from mono3d.training.tracked import train_tracked
+from mono3d.training.tracking import tracked_run
 
 
 def study_on_ray(

@@ -6,12 +6,11 @@ apart, and a marker each.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter, ScalarFormatter
@@ -25,6 +24,7 @@ from mono3d.evaluation.depth_quality import (
     visible_bands,
 )
 from mono3d.evaluation.drawing import say_empty
+from mono3d.evaluation.precision_recall import PrecisionRecall
 
 _CLASS_COLORS = (
     "#332288", "#44AA99", "#CC6677", "#999933", "#000000",
@@ -35,15 +35,6 @@ _MIN_OBJECTS = 5
 """Below that, the mean error of a class in a range band is not worth a point."""
 _DEPTH_LIMITS_M = (1.5, 120.0)
 _DEPTH_TICKS_M = (2, 5, 10, 20, 50, 100)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrecisionRecall:
-    """One class's curve and its average precision, as the benchmark defines it."""
-
-    recall: Float64[NDArray[Any], " points"]
-    precision: Float64[NDArray[Any], " points"]
-    average_precision: float
 
 
 def write_png(figure: Figure, path: Path) -> None:

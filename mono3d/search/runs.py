@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from optuna.storages import RDBStorage
 
@@ -14,7 +15,6 @@ from mono3d.config.load import dump_yaml, parse
 from mono3d.errors import ConfigError, DataError
 from mono3d.search.conductor import SearchDisplay
 from mono3d.search.record import SearchRecord, create_search
-from mono3d.search.report.markdown import SearchReport, write_search_report
 from mono3d.search.report.table import ranked
 from mono3d.search.samplers import check_sampler
 from mono3d.search.settings import SearchSettings
@@ -27,7 +27,10 @@ from mono3d.tracking.tracker import RunIdentity, Tracker
 from mono3d.training.datasets import SPLITS, build_dataset
 from mono3d.training.run_description import run_tags
 from mono3d.training.run_record import RUNS_FOLDER
-from mono3d.training.tracked import tracked_run
+from mono3d.training.tracking import tracked_run
+
+if TYPE_CHECKING:
+    from mono3d.search.report.markdown import SearchReport
 
 BEST = "best.yaml"
 
@@ -36,7 +39,7 @@ BEST = "best.yaml"
 class SearchOutcome:
     """What came of a search."""
 
-    report: SearchReport
+    report: "SearchReport"
     best_recipe: Path | None
     """None while no trial has finished."""
     run_id: str | None
@@ -127,6 +130,8 @@ def report_known(record: SearchRecord, folder: Path) -> SearchOutcome:
     Raises:
         DataError: The folder cannot be written.
     """
+    from mono3d.search.report.markdown import write_search_report  # Matplotlib, plotly
+
     settings = record.settings
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -83,6 +83,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the trial that `config` orders."""
+        self._ended: list[_Work] = []
         self._begin(config["order"])
 
     def step(self) -> dict[str, Any]:
@@ -91,14 +92,23 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         return {MESSAGE: message, "done": isinstance(message, TrialEnd)}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin another trial in this process, whose imports are done."""
-        self.cleanup()
+        """Begin another trial in this process, whose imports are done.
+
+        Its workers wait for the resources that the one before gives back meanwhile.
+        """
+        self._end()
         self._begin(new_config["order"])
         return True
 
     def cleanup(self) -> None:
         """End the trial; where it stands between evaluations it dies with this process."""
-        self._work.end()
+        self._end()
+        for work in self._ended:
+            work.join(_PATIENCE_S)
+
+    def _end(self) -> None:
+        if self._work.end():
+            self._ended.append(self._work)
 
     def _begin(self, order: TrialOrder) -> None:
         if Path(order.directory).is_dir():  # on another machine it need not exist
@@ -137,12 +147,16 @@ class _Work(threading.Thread):
         self._is_asked = isinstance(message, TrialReport)
         return message
 
-    def end(self) -> None:
-        """Called by Tune's thread: a trial that waits for its answer ends in good order."""
-        if self._is_asked:
-            self._is_asked = False
-            self._answers.put(False)
-            self.join(_PATIENCE_S)
+    def end(self) -> bool:
+        """Called by Tune's thread: whether it ends in good order, as where it waits for an answer.
+
+        Between evaluations there is nobody to tell.
+        """
+        if not self._is_asked:
+            return not self.is_alive()
+        self._is_asked = False
+        self._answers.put(False)
+        return True
 
     def run(self) -> None:
         """Launch one run after the other."""

@@ -20,7 +20,7 @@ from mono3d.search.trial import MESSAGE, TrialActor, TrialEnd, TrialOrder
 from mono3d.tracking.tracker import RunIdentity, Tracker
 from mono3d.training.ray_session import places, ray_session
 from mono3d.training.run_record import RUNS_FOLDER
-from mono3d.training.tracked import start_tracker
+from mono3d.training.tracking import start_tracker
 
 _ORDER = "order"
 _ACTOR_DEATHS = 3

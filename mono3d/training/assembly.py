@@ -25,7 +25,7 @@ from mono3d.data.loaders import BatchLoader, DepthSource, Preparation
 from mono3d.data.merged import MergedDataset
 from mono3d.data.sampling import FrameDataset, Sampling, class_balanced_shares
 from mono3d.errors import ConfigError
-from mono3d.training.distillation_assembly import Teaching, build_distiller, depth_source
+from mono3d.training.distillation_assembly import build_distiller
 from mono3d.training.loop import FitPlan
 from mono3d.training.model_assembly import build_codec, build_model
 from mono3d.training.objective_assembly import build_objective
@@ -38,6 +38,7 @@ from mono3d.training.schedule import (
     cosine_schedule,
     step_schedule,
 )
+from mono3d.training.teachers import Teaching, depth_source
 from mono3d.training.train_module import TrainModule
 
 

@@ -33,9 +33,9 @@ from mono3d.evaluation.depth_quality import (
     match_in_image,
     pair_depths,
 )
-from mono3d.evaluation.figures import PrecisionRecall
 from mono3d.evaluation.kitti_ap import RECALLS
 from mono3d.evaluation.oracle import Quantity, with_truth
+from mono3d.evaluation.precision_recall import PrecisionRecall
 from mono3d.evaluation.views import by_camera
 from mono3d.structures import Batch, Detections, to_device
 from mono3d.training.assembly import build_preparation

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.train
@@ -20,10 +20,8 @@ from mono3d.tracking.spool import Spool
 from mono3d.tracking.tracker import NullTracker, Tracker
 from mono3d.training.checkpoint import METRICS, first_whole, read_metadata
 from mono3d.training.checkpoint_files import verified_copy
-from mono3d.training.distillation_assembly import with_teacher_found
 from mono3d.training.failure_callback import FailureCallback, first_line, root_of, understood
 from mono3d.training.mailbox import Mailbox, Message, Question
-from mono3d.training.parts import BuildParts, build_parts
 from mono3d.training.progress import NoDisplay, Progress, ProgressSink
 from mono3d.training.ray_session import ray_session, shortage
 from mono3d.training.run_record import (
@@ -35,7 +33,11 @@ from mono3d.training.run_record import (
     run_location,
 )
 from mono3d.training.step_profile import PROFILE
-from mono3d.training.worker import SCORE, WorkerSettings, profile_worker, train_worker
+from mono3d.training.teachers import with_teacher_found
+from mono3d.training.worker_settings import SCORE, WorkerSettings
+
+if TYPE_CHECKING:
+    from mono3d.training.parts import BuildParts
 
 Judge = Callable[[Question], bool]
 """Whether a run goes on."""
@@ -52,7 +54,7 @@ def launch(
     tracker: Tracker | None = None,
     sink: ProgressSink | None = None,
     judge: Judge | None = None,
-    build: BuildParts = build_parts,
+    build: "BuildParts | None" = None,
 ) -> RunResult:
     """Train on a Ray cluster, from the run's last checkpoint if there is one.
 
@@ -66,7 +68,7 @@ def launch(
         tracker: Where metrics go; it is not closed.
         sink: Who watches.
         judge: Asked after each evaluation but the last whether the run goes on; workers wait.
-        build: How a worker comes to its parts.
+        build: How a worker comes to its parts; None is `build_parts`.
 
     Raises:
         ConfigError: The name has another config, or a worker refused the config.
@@ -81,7 +83,7 @@ def launch(
         sink.say(f"run {name} is finished: {finished.last_checkpoint}")
         return finished
     office = _Office(tracker, sink, judge)
-    outcome = _work_on_ray(config, location, train_worker, build, office)
+    outcome = _work_on_ray(config, location, _train, build, office)
     result = _to_result(outcome, name, location, tracker, sink)
     return result if office.has_stopped else close_run(location, result)
 
@@ -92,7 +94,7 @@ def launch_profile(
     name: str,
     steps: int,
     sink: ProgressSink | None = None,
-    build: BuildParts = build_parts,
+    build: "BuildParts | None" = None,
 ) -> str:
     """Profile the first steps of a run on a Ray cluster; the run itself is left as it is.
 
@@ -101,7 +103,7 @@ def launch_profile(
         name: Of the run, in whose folder the profile is written.
         steps: To profile.
         sink: Who watches.
-        build: How a worker comes to its parts.
+        build: How a worker comes to its parts; None is `build_parts`.
 
     Returns:
         Where the profile is.
@@ -111,7 +113,7 @@ def launch_profile(
     """
     config = with_teacher_found(config)
     location = join(run_location(config, name), PROFILE)
-    work = partial(profile_worker, steps=steps)
+    work = partial(_profile, steps=steps)
     _work_on_ray(config, location, work, build, _Office(NullTracker(), sink or NoDisplay()))
     return location
 
@@ -120,7 +122,7 @@ def _work_on_ray(
     config: RunConfig,
     location: str,
     work: Callable[[WorkerSettings], None],
-    build: BuildParts,
+    build: "BuildParts | None",
     office: "_Office",
 ) -> ray.train.Result:
     """Have workers of a run do something, with `location` as their folder and Ray's."""
@@ -174,6 +176,19 @@ def build_trainer(
             callbacks=[FailureCallback(settings.mailbox, config.train)],
         ),
     )
+
+
+def _train(settings: WorkerSettings) -> None:
+    """On a worker, which alone imports networks."""
+    from mono3d.training.worker import train_worker
+
+    train_worker(settings)
+
+
+def _profile(settings: WorkerSettings, steps: int) -> None:
+    from mono3d.training.worker import profile_worker
+
+    profile_worker(settings, steps)
 
 
 class _Office:

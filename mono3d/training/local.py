@@ -21,7 +21,6 @@ from mono3d.training.checkpoint import (
     read_metadata,
     save_checkpoint,
 )
-from mono3d.training.distillation_assembly import with_teacher_found
 from mono3d.training.initial_weights import start_from
 from mono3d.training.loop import fit
 from mono3d.training.parts import BuildParts, Place, RunParts, build_parts, start_process
@@ -38,6 +37,7 @@ from mono3d.training.run_record import (
     run_location,
 )
 from mono3d.training.state import TrainState
+from mono3d.training.teachers import with_teacher_found
 
 
 def train_locally(

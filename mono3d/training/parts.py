@@ -23,12 +23,11 @@ from mono3d.training.assembly import (
 )
 from mono3d.training.checkpoint import RunFacts
 from mono3d.training.datasets import build_dataset, check_leakage, pseudo_label_teachers
-from mono3d.training.distillation_assembly import Teaching, teacher_facts
 from mono3d.training.distributed import share_buffers
 from mono3d.training.evaluate import evaluate_split
 from mono3d.training.loop import FitPlan
-from mono3d.training.report import write_figures
 from mono3d.training.state import EvaluateState, TrainState, WeightAverage
+from mono3d.training.teachers import Teaching, teacher_facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,5 +180,7 @@ class _Validation:
         if self._figures is not None:
             shutil.rmtree(self._figures, ignore_errors=True)
             if state.step:  # an untrained network's show nothing
+                from mono3d.training.report import write_figures  # Matplotlib takes half a second
+
                 write_figures(self._config, self._dataset, evaluation, self._figures)
         return {f"val/{name}": value for name, value in evaluation.metrics.items()}

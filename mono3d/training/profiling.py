@@ -20,7 +20,6 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 from mono3d.config.schema import RunConfig
 from mono3d.storage.location import join, upload_directory
 from mono3d.training.batch_trial import training_fits
-from mono3d.training.distillation_assembly import with_teacher_found
 from mono3d.training.local import best_device, local_folder
 from mono3d.training.loop import endless_steps
 from mono3d.training.parts import BuildParts, Place, RunParts, build_parts, start_process
@@ -28,6 +27,7 @@ from mono3d.training.profile_events import STAGE, STEP, operator_costs, stage_co
 from mono3d.training.progress import NoDisplay, ProgressSink
 from mono3d.training.state import TrainState
 from mono3d.training.step_profile import PROFILE, TRACE, StepProfile, write_profile
+from mono3d.training.teachers import with_teacher_found
 
 WARM_UP_STEPS = 4
 """Before time is taken: allocators, kernels and loader processes get going."""

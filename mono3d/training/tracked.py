@@ -1,37 +1,28 @@
 """A run on Ray with its record in MLflow: what `mono3d train` does."""
 
-import logging
-import os
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
-from mono3d.config.load import dump_yaml, flatten
+from mono3d.config.load import flatten
 from mono3d.config.schema import RunConfig
-from mono3d.errors import ServiceAwayError
 from mono3d.storage.location import local_copy
 from mono3d.tracking.tracker import NullTracker, RunIdentity, Tracker
 from mono3d.training.assess import Assessment, record_network
 from mono3d.training.checkpoint import copy_figures, read_metadata
 from mono3d.training.checkpoint_files import verified_copy
 from mono3d.training.datasets import SPLITS, split_records
-from mono3d.training.distillation_assembly import teacher_facts, with_teacher_found
 from mono3d.training.launch import launch, launch_profile
 from mono3d.training.parts import open_splits
 from mono3d.training.progress import ProgressSink
 from mono3d.training.run_description import RunOutcome, RunPlace, describe, run_tags
 from mono3d.training.run_record import RUNS_FOLDER, RunResult, read_result, run_location
 from mono3d.training.step_profile import PROFILE, PROFILE_FILES
-
-_logger = logging.getLogger(__name__)
-
-_one_opens = threading.Lock()
-"""Or a run that a dead process left could be reaped while a thread beside this one takes it up."""
+from mono3d.training.teachers import teacher_facts, with_teacher_found
+from mono3d.training.tracking import tracked_run
 
 
 def train_tracked(
@@ -129,55 +120,6 @@ def profile_tracked(config: RunConfig, *, name: str, steps: int, sink: ProgressS
             for file in PROFILE_FILES:
                 tracker.log_artifact(folder / file, PROFILE)
     return location
-
-
-@contextmanager
-def tracked_run(config: RunConfig, identity: RunIdentity, *, folder: Path) -> Iterator[Tracker]:
-    """The run's record, closed as FINISHED, FAILED or KILLED; what is not sent waits in a folder.
-
-    Raises:
-        ServiceError: MLFLOW_TRACKING_URI is set to something that is not an MLflow server.
-    """
-    tracker = start_tracker(config, identity, folder)
-    try:
-        yield tracker
-    except KeyboardInterrupt:
-        tracker.close("KILLED")
-        raise
-    except BaseException:
-        tracker.close("FAILED")
-        raise
-    tracker.close("FINISHED")
-
-
-def start_tracker(config: RunConfig, identity: RunIdentity, folder: Path) -> Tracker:
-    """The run's record in MLflow if MLFLOW_TRACKING_URI is set, else none.
-
-    A server that does not answer stops nothing: what is due waits in `folder`.
-
-    Raises:
-        ServiceError: What answers there is not an MLflow server.
-    """
-    tracking_uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if not tracking_uri:
-        return NullTracker()
-    from mono3d.tracking.mlflow_runs import reap  # seconds to import
-    from mono3d.tracking.mlflow_tracker import MlflowTracker
-    from mono3d.tracking.provenance import is_process_alive
-
-    with _one_opens:
-        try:
-            reap(tracking_uri, config.tracking.experiment, is_process_alive)
-        except ServiceAwayError as error:
-            _logger.warning("%s; metrics and files wait in %s", error, folder)
-        tracker = MlflowTracker.start(
-            identity,
-            experiment=config.tracking.experiment,
-            tracking_uri=tracking_uri,
-            spool=folder / "mlflow.jsonl",
-        )
-    tracker.log_json({"yaml": dump_yaml(config)}, "config", "recipe.json")
-    return tracker
 
 
 def _record_data(config: RunConfig, tracker: Tracker, *, is_done: bool = False) -> dict[str, str]:

@@ -7,7 +7,6 @@ the store of the checkpoints and nothing else: metrics go to a mailbox.
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, chdir, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,32 +37,13 @@ from mono3d.training.distributed import distribute
 from mono3d.training.initial_weights import start_from
 from mono3d.training.loop import RunObserver, fit
 from mono3d.training.mailbox import Message, Question
-from mono3d.training.parts import BuildParts, Place, RunParts, start_process
+from mono3d.training.parts import Place, RunParts, build_parts, start_process
 from mono3d.training.profiling import record_profile
 from mono3d.training.recorder import RunRecorder
 from mono3d.training.retention import score
 from mono3d.training.run_record import CHECKPOINTS, initial_checkpoint
 from mono3d.training.state import TrainState
-
-SCORE = "score"
-"""Name under which Ray gets a checkpoint's score; more is better."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerSettings:
-    """What a worker is told."""
-
-    config: Mapping[str, Any]
-    """The resolved config as a tree."""
-    location: str
-    """The run's folder."""
-    directory: str
-    """Where relative paths of the config start."""
-    mailbox: Any
-    """Handle of the mailbox actor."""
-    build: BuildParts
-    is_judged: bool = False
-    """Whether rank 0 asks after each evaluation if the run goes on."""
+from mono3d.training.worker_settings import SCORE, WorkerSettings
 
 
 def train_worker(settings: WorkerSettings) -> None:
@@ -93,7 +73,7 @@ def _work(
         def say(line: str) -> None:
             settings.mailbox.put.remote(f"worker {place.rank}: {line}")
 
-        with training_fits(config, place, settings.build, say):
+        with training_fits(config, place, settings.build or build_parts, say):
             work(settings, config, place)
 
 
@@ -129,7 +109,7 @@ def _profile(settings: WorkerSettings, config: RunConfig, place: Place, steps: i
 
 def _joined_parts(settings: WorkerSettings, config: RunConfig, place: Place) -> RunParts:
     """Parts of a rank that trains with all others."""
-    parts = start_process(config, place, settings.build)
+    parts = start_process(config, place, settings.build or build_parts)
     distribute(parts.state, parts.loader)
     return parts
 

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 from mono3d.evaluation.depth_quality import DepthPairs, concatenate
 from mono3d.evaluation.figures import (
-    PrecisionRecall,
     depth_scatter_figure,
     error_by_range_figure,
     error_by_visibility_figure,
     precision_recall_figure,
     write_png,
 )
+from mono3d.evaluation.precision_recall import PrecisionRecall
 
 CLASSES = ("car", "traffic_cone", "bus")
 

@@ -16,11 +16,11 @@ from mono3d.data.loaders import BatchLoader
 from mono3d.structures import Batch
 from mono3d.training.assembly import build_loader, build_plan, build_step_rule
 from mono3d.training.checkpoint import save_checkpoint
-from mono3d.training.distillation_assembly import teacher_facts
 from mono3d.training.optimiser_state import optimiser_tensors
 from mono3d.training.parts import Place, RunParts, build_state, run_facts
 from mono3d.training.progress import NoDisplay, Progress
 from mono3d.training.state import TrainState
+from mono3d.training.teachers import teacher_facts
 from tests.support.frames import IMAGE_SIZE, FramesInMemory
 
 NUM_FRAMES = 48

@@ -11,11 +11,11 @@ from mono3d.config.schema import RunConfig
 from mono3d.errors import ConfigError
 from mono3d.training.checkpoint import save_checkpoint
 from mono3d.training.datasets import build_dataset
-from mono3d.training.distillation_assembly import with_teacher_found
 from mono3d.training.local import train_locally
 from mono3d.training.loop import train_step
 from mono3d.training.parts import Place, RunParts, build_parts
 from mono3d.training.predict import Detector
+from mono3d.training.teachers import with_teacher_found
 from tests.support.small_grids import ON_IMAGES, SMALL, save_fresh, write_world
 
 BLOCK = "model.adaptation_blocks=1"

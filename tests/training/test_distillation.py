@@ -19,12 +19,12 @@ from mono3d.training.checkpoint import (
     read_metadata,
 )
 from mono3d.training.checkpoint_files import digest
-from mono3d.training.distillation_assembly import with_teacher_found
 from mono3d.training.local import train_locally
 from mono3d.training.loop import train_step
 from mono3d.training.model_assembly import build_model, load_network
 from mono3d.training.parts import Place, RunParts
 from mono3d.training.run_description import RunPlace, describe, run_tags
+from mono3d.training.teachers import with_teacher_found
 from tests.support.training import CENTER, save_untrained, state_digests, tiny_config, tiny_parts
 
 ADD = {"distillation__kind": "add", "distillation__heads": 2}

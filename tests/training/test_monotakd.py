@@ -11,10 +11,10 @@ from mono3d.config.load import load_recipe
 from mono3d.config.schema import RunConfig
 from mono3d.errors import ConfigError
 from mono3d.training.checkpoint import read_metadata
-from mono3d.training.distillation_assembly import teacher_facts, with_teacher_found
 from mono3d.training.local import train_locally
 from mono3d.training.loop import train_step
 from mono3d.training.parts import Place, build_parts
+from mono3d.training.teachers import teacher_facts, with_teacher_found
 from tests.support.small_grids import ON_IMAGES, SMALL, save_fresh, write_world
 
 
