@@ -27,6 +27,7 @@ from mono3d.training.checkpoint_files import (
     new_directory,
     read_tensors,
     read_verified,
+    tensors_of,
     verified_copy,
     write_tensors,
 )
@@ -209,9 +210,9 @@ def read_student(
         CheckpointError: It is incomplete or damaged.
         StorageError: The store cannot be asked.
     """
-    with verified_copy(location) as directory:
-        tensors = read_tensors(directory / (EMA if weights == "ema" else MODEL))
-        metadata = _parse((directory / STATE).read_bytes(), source=f"{location}/{STATE}")
+    name = EMA if weights == "ema" else MODEL
+    tensors = tensors_of(read_verified(location, name), f"{location}/{name}")
+    metadata = read_metadata(location)
     if weights == "model":
         tensors = {
             key.removeprefix(_STUDENT): value

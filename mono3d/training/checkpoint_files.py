@@ -11,15 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
 from mono3d.errors import CheckpointError, StorageError
 from mono3d.storage.digests import sha256
-from mono3d.storage.location import exists, join, local_copy, read_bytes
+from mono3d.storage.local_cache import cache_folder
+from mono3d.storage.location import exists, is_s3, join, local_copy, read_bytes
+from mono3d.storage.object_cache import ObjectCache
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
+_CACHE_BYTES = 10 * 1024**3
+"""Of files of checkpoints in stores, on this machine."""
 
 
 @contextmanager
@@ -63,16 +67,29 @@ def verified_copy(location: str | Path) -> Iterator[Path]:
 
 
 def read_verified(location: str | Path, name: str) -> bytes:
-    """One small file of a checkpoint, compared with the manifest; the others are not read.
+    """One file of a checkpoint, compared with the manifest; the others are not read.
+
+    Of a store it is kept on this machine under its digest: the runs of a search have one teacher.
 
     Raises:
         CheckpointError: It is not there or damaged, or the checkpoint is incomplete.
         StorageError: The store cannot be asked.
     """
-    expected = digest(location, name)
-    content = read_bytes(join(location, name))
+    entry = _entry(location, name)
+    expected = str(entry["sha256"])
+    cache = ObjectCache(cache_folder() / "checkpoints", limit_bytes=_CACHE_BYTES)
+    kept = cache.read(expected, int(str(entry["size"]))) if is_s3(location) else None
+    if kept is not None and hashlib.sha256(kept).hexdigest() == expected:
+        return kept
+    try:
+        content = read_bytes(join(location, name))
+    except StorageError as error:
+        raise CheckpointError(f"checkpoint {location}: {error}") from error
+    _check_size(location, name, len(content), entry)
     if hashlib.sha256(content).hexdigest() != expected:
         raise _damaged(location, name)
+    if is_s3(location):
+        cache.write(expected, content)
     return content
 
 
@@ -83,10 +100,7 @@ def digest(location: str | Path, name: str) -> str:
         CheckpointError: It is not there, or the checkpoint is incomplete.
         StorageError: The store cannot be asked.
     """
-    entry = _read_manifest(location).get(name)
-    if entry is None:
-        raise CheckpointError(f"checkpoint {location}: holds no {name}")
-    return str(entry["sha256"])
+    return str(_entry(location, name)["sha256"])
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -105,6 +119,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
     return tensors
+
+
+def tensors_of(content: bytes, source: str) -> dict[str, Tensor]:
+    """Named tensors from the content of a file, on the CPU.
+
+    Raises:
+        CheckpointError: It is not of this format.
+    """
+    try:
+        tensors: dict[str, Tensor] = load(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"{source}: cannot be read as safetensors: {error}") from error
+    return tensors
+
+
+def _entry(location: str | Path, name: str) -> dict[str, object]:
+    entry = _read_manifest(location).get(name)
+    if entry is None:
+        raise CheckpointError(f"checkpoint {location}: holds no {name}")
+    return entry
 
 
 def _read_manifest(location: str | Path) -> dict[str, dict[str, object]]:
@@ -128,14 +162,17 @@ def _read_manifest(location: str | Path) -> dict[str, dict[str, object]]:
 def _check_file(location: str | Path, path: Path, entry: Mapping[str, object]) -> None:
     if not path.is_file():
         raise CheckpointError(f"checkpoint {location}: {path.name} is missing; use another one")
-    size = path.stat().st_size
-    if size != entry["size"]:
-        raise CheckpointError(
-            f"checkpoint {location}: {path.name} has {size} bytes, {entry['size']} were written; "
-            "use another one"
-        )
+    _check_size(location, path.name, path.stat().st_size, entry)
     if sha256(path) != entry["sha256"]:
         raise _damaged(location, path.name)
+
+
+def _check_size(location: str | Path, name: str, size: int, entry: Mapping[str, object]) -> None:
+    if size != entry["size"]:
+        raise CheckpointError(
+            f"checkpoint {location}: {name} has {size} bytes, {entry['size']} were written; "
+            "use another one"
+        )
 
 
 def _damaged(location: str | Path, name: str) -> CheckpointError:

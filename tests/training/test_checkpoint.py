@@ -8,16 +8,20 @@ import torch
 
 from mono3d.config.schema import RunConfig
 from mono3d.errors import CheckpointError
+from mono3d.storage import s3
+from mono3d.storage.digests import sha256
+from mono3d.storage.location import upload_directory
 from mono3d.tracking.records import MetricRecord
 from mono3d.training.checkpoint import (
     copy_figures,
     load_checkpoint,
     load_student,
     read_metadata,
+    read_student,
     save_checkpoint,
     verify,
 )
-from mono3d.training.checkpoint_files import new_directory
+from mono3d.training.checkpoint_files import MANIFEST, new_directory
 from mono3d.training.loop import fit
 from mono3d.training.model_assembly import build_model
 from mono3d.training.parts import Place, RunParts, run_facts
@@ -276,3 +280,28 @@ def test_pictures_of_an_evaluation_are_kept_and_sealed_with_the_weights(
     (tmp_path / "step" / "precision_recall.png").write_bytes(b"another")
     with pytest.raises(CheckpointError, match="precision_recall"):
         verify(tmp_path / "step")
+
+
+@pytest.mark.services
+def test_weights_in_a_store_are_fetched_once_and_a_bad_copy_is_none(
+    trained: tuple[TrainState, Path],
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    directory = trained[1] / "8"
+    location = f"{store}/teachers/kept"
+    s3.ensure_bucket(store)
+    upload_directory(directory, location, last=MANIFEST)
+    first, _ = read_student(location)
+    s3.delete(f"{location}/ema.safetensors")
+    again, _ = read_student(location)
+    assert {name: bytes(value.numpy().tobytes()) for name, value in again.items()} == {
+        name: bytes(value.numpy().tobytes()) for name, value in first.items()
+    }
+    for kept in (tmp_path / "cache").rglob("*"):
+        if kept.is_file() and kept.name == sha256(directory / "ema.safetensors"):
+            kept.write_bytes(b"x" * kept.stat().st_size)
+    with pytest.raises(CheckpointError, match=r"kept: .*ema\.safetensors"):
+        read_student(location)
