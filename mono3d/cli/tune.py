@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mono3d.search.space import Objective, Space
     from mono3d.search.warm_start import Source
 
+_INTERRUPTED = 130
+"""As a shell has it."""
+
 DatabaseOption = Annotated[
     str | None,
     typer.Option(
@@ -246,14 +249,12 @@ def _work(
     from mono3d.cli.tune_display import TuneDisplay
     from mono3d.search.runs import run_search
 
-    with TuneDisplay(record) as display:
-        outcome = run_search(
-            record,
-            space,
-            display,
-            parallel=parallel,
-            sources=sources,
-        )
+    try:
+        with TuneDisplay(record) as display:
+            outcome = run_search(record, space, display, parallel=parallel, sources=sources)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; mono3d tune --resume {record.name} goes on", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
     show_outcome(outcome)
 
 

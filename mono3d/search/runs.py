@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from mono3d.search.space_points import defaults_of
 from mono3d.search.space_walk import check_space
 from mono3d.search.tuner import search_on_ray
 from mono3d.search.warm_start import Source, take_over
+from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.tracker import RunIdentity, Tracker
 from mono3d.training.datasets import SPLITS, build_dataset
 from mono3d.training.run_description import run_tags
@@ -155,9 +157,23 @@ def _conclude(record: SearchRecord, tracker: Tracker) -> SearchOutcome:
     files = [outcome.report.report, *outcome.report.figures]
     for path in [*files, *([outcome.best_recipe] if outcome.best_recipe else [])]:
         tracker.log_artifact(path, "search")
+    tracker.log_metrics([_summary(record)])
     answer = "\n".join(outcome.report.answer)  # MLflow folds all but the first lines
     tracker.describe(f"{answer}\n\n{_note(record)}")
     return replace(outcome, run_id=tracker.run_id)
+
+
+def _summary(record: SearchRecord) -> MetricRecord:
+    """What came of the search, in numbers; of a later call it is a later step."""
+    rows = ranked(record.study)
+    metrics = {
+        f"trials/{state.replace(' ', '_')}": float(sum(row.state == state for row in rows))
+        for state in ("finished", "stopped early", "failed")
+    }
+    if len(record.settings.objectives) == 1 and rows and rows[0].rank == 1:
+        metrics[f"best/{record.metric}"] = rows[0].values[0]
+    now_ms = int(time.time() * 1000)
+    return MetricRecord(step=len(rows), time_ms=now_ms, metrics=metrics)
 
 
 def _note(record: SearchRecord) -> str:

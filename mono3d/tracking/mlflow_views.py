@@ -15,8 +15,8 @@ VIEW_KEY = "mono3d"
 COMPARED_TAGS = ("recipe", "mining", "distillation", "detector", "iou_loss", "dataset")
 """What runs are told apart by, in the order of their columns."""
 
-STUDY_TAGS = ("variant", "seed")
-"""What the runs of a study are told apart by; others do not have these."""
+STUDY_TAGS = ("variant", "seed", "trial", "trial.state")
+"""What the runs of a study or a search are told apart by; others do not have these."""
 
 _TAG_PREFIX = "mlflow.sharedViewState."
 _TAG_LENGTH = 5000

@@ -163,6 +163,9 @@ def test_a_killed_search_ends_as_if_nothing_had_happened(
     client = MlflowClient(stack_environ["MLFLOW_TRACKING_URI"])
     parent, children = runs_of(client, "killed")
     assert parent.info.status == "FINISHED"
+    assert parent.data.metrics[f"best/{METRIC}"] == min(
+        t.value for t in after if t.state == TrialState.COMPLETE
+    )
     assert sorted(run.info.run_name for run in children) == [
         f"killed-{number:04d}" for number in range(TRIALS)
     ]
@@ -249,7 +252,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     assert display.killed
     (trial,) = record.own_trials()
     assert trial.state == TrialState.COMPLETE
-    assert sorted(trial.intermediate_values) == [1, 2, 3]
+    assert sorted(trial.intermediate_values) == [1, 2, 3, 4]
     assert any("resumed at step" in line for line in display.lines)
     assert wait_for_resources(60)
 

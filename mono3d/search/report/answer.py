@@ -27,7 +27,7 @@ def answer(view: SearchView, best_recipe: str | None = None) -> list[str]:
     lines = _one(view) if len(view.goals) == 1 else _several(view)
     lines += _mattered(view)
     if best_recipe is not None:
-        lines.append(f"Trial {view.usable[0].number} as a recipe: mono3d train {best_recipe}")
+        lines.append(f"Trial {view.usable[0].number} as a recipe: {best_recipe}")
     return lines
 
 

@@ -73,7 +73,7 @@ def test_the_report_has_the_answer_first_then_what_it_stands_on(written: SearchR
     assert written.answer[1] == (
         "That is 0.0093 (6.7 %) better than the recipe's own settings (trial 0: 0.1400)."
     )
-    assert written.answer[-1] == "Trial 23 as a recipe: mono3d train best.yaml"
+    assert written.answer[-1] == "Trial 23 as a recipe: best.yaml"
     shown = text.partition("## Answer")[2].partition("##")[0]
     assert all(f"- {line}" in shown for line in written.answer)
     assert all(f"![{name}]" in text for name in ("History", "Importances", "Learning curves"))
