@@ -53,6 +53,10 @@ def show(
         Path | None,
         typer.Option("--output", "-o", help="Write report and figures into this folder too."),
     ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write settings, results and learning curves into this file."),
+    ] = None,
     database: DatabaseOption = None,
 ) -> None:
     """The ranked trials of a search; also while it works."""
@@ -67,6 +71,10 @@ def show(
     for row in ranked(record.study):
         table.add_row(*table_cells(row, goals))
     Console().print(table)
+    if json is not None:
+        from mono3d.cli.json_output import write_json
+
+        write_json(json, record.as_json())
     if output is not None:
         show_outcome(report_known(record, output))
 

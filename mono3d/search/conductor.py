@@ -1,13 +1,13 @@
-"""What a search does when a trial begins, was evaluated, or is over; knows nothing of Ray.
+"""What a search does when a trial begins, was evaluated, or is over; knows nothing of Ray."""
 
-Each event goes to the database first, then to MLflow, then to whoever watches.
-"""
-
+import difflib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from statistics import fmean
+from typing import Any, Protocol, runtime_checkable
 
 from mono3d.config.load import flatten
 from mono3d.errors import ConfigError, Mono3dError
@@ -18,6 +18,8 @@ from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.tracker import RunIdentity, Tracker
 from mono3d.training.run_description import run_tags
 
+_STATUSES = {"finished": "FINISHED", "stopped early": "KILLED", "failed": "FAILED"}
+"""In MLflow."""
 _MOST_ALIKE = 3
 """Failures in a row for one reason, before anything has worked, that end a search."""
 
@@ -70,6 +72,11 @@ class Clock:
     def hours(self) -> float:
         """So far."""
         return self.earlier_hours + (time.monotonic() - self.began_s) / 3600
+
+
+def _places(running: _Running) -> dict[str, Any]:
+    """Where a trial is to be found."""
+    return {"run": running.proposal.run_names[0], "run_id": running.tracker.run_id}
 
 
 class Conductor:
@@ -200,8 +207,6 @@ class Conductor:
         unknown = [metric for metric in self._objectives if metric not in metrics]
         has_measured = any(trial.intermediate_values for trial in self._record.own_trials())
         if unknown and metrics and not has_measured:
-            import difflib
-
             near = difflib.get_close_matches(unknown[0], metrics, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             self.failure = ConfigError(f"{unknown[0]}: is not measured by these runs{hint}")
@@ -219,51 +224,50 @@ class Conductor:
         running.tracker.log_metrics(list(records))
 
     def _finish(self, running: _Running, runs: Sequence[RunEnd]) -> None:
-        number, tracker = running.proposal.number, running.tracker
+        proposal, tracker = running.proposal, running.tracker
         self._alike.clear()
-        self._record.finish(
-            number,
-            [run.metrics for run in runs],
-            run=running.proposal.run_names[0],
-            checkpoint=runs[0].best_checkpoint,
-            epochs=self._record.epochs,
-            run_id=tracker.run_id,
-        )
-        trial = self._record.trial(number)
-        values = dict(zip(self._objectives, trial.values, strict=True))
+        per_run = [[run.metrics[metric] for metric in self._objectives] for run in runs]
+        means = [fmean(column) for column in zip(*per_run, strict=True)]
         now_ms = int(time.time() * 1000)
-        tracker.log_metrics([
-            MetricRecord(
-                step=running.step,
-                time_ms=now_ms,
-                metrics={f"objective/{name}": value for name, value in values.items()},
+        metrics = {f"objective/{m}": v for m, v in zip(self._objectives, means, strict=True)}
+        tracker.log_metrics([MetricRecord(step=running.step, time_ms=now_ms, metrics=metrics)])
+        tracker.log_checkpoint(runs[0].best_checkpoint, {"run": proposal.run_names[0]})
+        with self._closing(running, "finished", "", means[0]):
+            self._record.finish(
+                proposal.number,
+                per_run,
+                run=proposal.run_names[0],
+                checkpoint=runs[0].best_checkpoint,
+                epochs=self._record.epochs,
+                run_id=tracker.run_id,
             )
-        ])  # fmt: skip
-        tracker.log_checkpoint(runs[0].best_checkpoint, {"run": running.proposal.run_names[0]})
-        self._close(number, "finished", "", values[self._record.metric])
 
     def _stop(self, number: int, reason: str) -> None:
         running = self._running[number]
-        self._record.stop(
-            number, reason, run=running.proposal.run_names[0], run_id=running.tracker.run_id
-        )
-        self._close(number, "stopped early", reason, running.value)
+        with self._closing(running, "stopped early", reason, running.value):
+            self._record.stop(number, reason, **_places(running))
 
     def _fail(self, number: int, reason: str) -> None:
         running = self._running[number]
-        self._record.fail(
-            number, reason, run=running.proposal.run_names[0], run_id=running.tracker.run_id
-        )
-        self._close(number, "failed", reason, math.nan)
+        with self._closing(running, "failed", reason, math.nan):
+            self._record.fail(number, reason, **_places(running))
         self._alike.append(reason)
         if len(self._alike) >= _MOST_ALIKE and len(set(self._alike)) == 1:
             self.failure = ConfigError(f"{_MOST_ALIKE} trials failed, all for one reason: {reason}")
 
-    def _close(self, number: int, state: str, reason: str, value: float) -> None:
-        tracker = self._running.pop(number).tracker
-        tracker.set_tags({"trial.state": state, **({"trial.reason": reason} if reason else {})})
-        statuses = {"finished": "FINISHED", "stopped early": "KILLED", "failed": "FAILED"}
-        tracker.close(statuses[state])
+    @contextmanager
+    def _closing(self, running: _Running, state: str, reason: str, value: float) -> Iterator[None]:
+        """Close a trial's record in MLflow, then in the database.
+
+        Killed between the two, the trial goes on with the next call and comes to this again.
+        """
+        number = running.proposal.number
+        running.tracker.set_tags(
+            {"trial.state": state, **({"trial.reason": reason} if reason else {})}
+        )
+        running.tracker.close(_STATUSES[state])
+        yield
+        del self._running[number]
         self._display.ended(number, state, value, reason)
 
     def _spent(self) -> str | None:

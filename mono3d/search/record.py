@@ -146,20 +146,16 @@ class SearchRecord:
             trial.report(value, epoch)
         return bool(trial.should_prune())
 
-    def finish(self, number: int, values: Sequence[Mapping[str, float]], **facts: Any) -> None:
-        """Write down that a trial is complete.
+    def finish(self, number: int, per_run: Sequence[Sequence[float]], **facts: Any) -> None:
+        """Write down that a trial is complete; its values are the means over its runs.
 
         Args:
             number: Of the trial.
-            values: Of each seed's run: objective → its last value.
+            per_run: Of each seed's run the last value of each objective.
             facts: More that is kept.
-
-        Raises:
-            KeyError: An objective is missing.
         """
-        per_run = [[run[metric] for metric in self.settings.objectives] for run in values]
         if len(per_run) > 1:
-            facts["repeats"] = per_run
+            facts["repeats"] = [list(values) for values in per_run]
         self._note(number, **facts)
         if len(self.settings.objectives) == 1:  # the end of its learning curve
             self.is_bad(number, self.epochs, per_run[0][0])
@@ -183,6 +179,24 @@ class SearchRecord:
     def own_trials(self) -> list[FrozenTrial]:
         """Those run here, whatever became of them."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if _is_own(trial)]
+
+    def as_json(self) -> dict[str, Any]:
+        """What was asked and what came of it, the learning curves too, for other programs."""
+        return {
+            "search": self.name,
+            "settings": self.settings.model_dump(mode="json"),
+            "trials": [
+                {
+                    "number": trial.number,
+                    "state": trial.state.name,
+                    "params": trial.params,
+                    "values": trial.values,
+                    "curve": {str(k): v for k, v in sorted(trial.intermediate_values.items())},
+                    **trial.user_attrs,
+                }
+                for trial in self.study.get_trials(deepcopy=False)
+            ],
+        }
 
     def spent_seconds(self) -> float:
         """Of all trials run here, added up."""

@@ -10,7 +10,7 @@ from mono3d.cli.main import main
 from mono3d.search.database import open_database
 from mono3d.search.record import create_search, open_search
 from tests.support.kitti_folder import write_kitti
-from tests.support.searches import METRIC, new_record, settings, sqlite_url
+from tests.support.searches import new_record, settings, sqlite_url
 
 SPACE = """
 \"\"\"Which learning rate?\"\"\"
@@ -133,7 +133,7 @@ def test_searches_are_listed_shown_and_compared(
         record = new_record(sqlite_url(here / "runs"), name)
         proposal = record.propose()
         assert proposal is not None
-        record.finish(proposal.number, [{METRIC: value}], run=f"{name}-0000", checkpoint="there")
+        record.finish(proposal.number, [[value]], run=f"{name}-0000", checkpoint="there")
     optuna.create_study(storage=sqlite_url(here / "runs"), study_name="another program's")
     assert call(monkeypatch, "studies", "list") == 0
     listed = capsys.readouterr().out

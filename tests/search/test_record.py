@@ -34,8 +34,8 @@ def name(request: pytest.FixtureRequest) -> str:
     return f"s{abs(hash(request.node.name)) % 10**9}"
 
 
-def result(value: float) -> list[dict[str, float]]:
-    return [{METRIC: value}]
+def result(value: float) -> list[list[float]]:
+    return [[value]]
 
 
 def test_what_a_killed_process_left_running_is_proposed_again(url: str, name: str) -> None:
@@ -113,7 +113,7 @@ def test_states_reasons_and_repeats_are_kept(url: str, name: str) -> None:
         assert [config.seed for config in proposal.configs] == [5, 6]
         assert proposal.run_names == [f"{name}-{proposal.number:04d}-seed{s}" for s in (5, 6)]
         numbers.append(proposal.number)
-    record.finish(numbers[0], [{METRIC: 0.2}, {METRIC: 0.4}], checkpoint="here")
+    record.finish(numbers[0], [[0.2], [0.4]], checkpoint="here")
     record.is_bad(numbers[1], 1, 0.9)
     record.stop(numbers[1], "worse than others")
     record.fail(numbers[2], "it broke")

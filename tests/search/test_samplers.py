@@ -12,6 +12,7 @@ from optuna.distributions import (
 
 from mono3d.errors import ConfigError
 from mono3d.search.samplers import check_sampler, grid_of, grid_size, make_pruner
+from mono3d.search.settings import Budget
 from mono3d.search.space import Objective, Space, SpaceShape
 from tests.support.searches import METRIC, new_record, settings, shape_of, sqlite_url
 
@@ -102,7 +103,7 @@ def test_a_flat_space_is_searched_by_grid_and_cma_es(
     while (proposal := record.propose()) is not None:
         rate = proposal.settings["optim.lr"]
         drawn.add((rate, proposal.settings["optim.weight_decay"]))
-        record.finish(proposal.number, [{METRIC: abs(math.log(rate / 1e-3))}])
+        record.finish(proposal.number, [[abs(math.log(rate / 1e-3))]])
     assert len(drawn) == trials
 
 
@@ -118,7 +119,7 @@ def test_a_good_rate_is_found_by_tpe_sooner_than_by_chance(tmp_path: Path) -> No
             while (proposal := record.propose()) is not None:
                 error = abs(math.log(proposal.settings["optim.lr"] / 1e-3))
                 error += abs(proposal.settings["optim.weight_decay"] - 0.03) * 30
-                record.finish(proposal.number, [{METRIC: error}])
+                record.finish(proposal.number, [[error]])
             values.append(record.study.best_value)
         best[sampler] = sum(values) / len(values)
     assert best["tpe"] < best["random"]
@@ -150,7 +151,7 @@ def test_bad_curves_are_stopped_by_every_rule_and_good_ones_by_none(
                 record.stop(proposal.number, "worse")
                 break
         else:
-            record.finish(proposal.number, [{METRIC: value}])
+            record.finish(proposal.number, [[value]])
     assert stopped[False] == 0 if scheduler == "none" else stopped[False] >= 8
     assert stopped[True] == 0
 
@@ -163,6 +164,11 @@ def test_several_objectives_are_searched_without_early_stopping(tmp_path: Path) 
     while (proposal := record.propose()) is not None:
         rate = proposal.settings["optim.lr"]
         assert not record.is_bad(proposal.number, 1, rate)
-        record.finish(proposal.number, [{METRIC: rate, "val/nuscenes_map": rate}])
+        record.finish(proposal.number, [[rate, rate]])
     assert len(record.study.best_trials) > 1
+    record.raise_budget(Budget(trials=13, hours=None, gpu_hours=None))
+    last = record.propose()
+    assert last is not None
+    record.stop(last.number, "the budget was spent")
+    assert record.trial(last.number).state == optuna.trial.TrialState.PRUNED
     assert shape_of().is_flat is False

@@ -28,7 +28,7 @@ def test_an_earlier_search_s_finished_trials_are_known_and_cost_nothing(url: str
     for value in (0.3, 0.2):
         proposal = earlier.propose()
         assert proposal is not None
-        earlier.finish(proposal.number, [{METRIC: value}])
+        earlier.finish(proposal.number, [[value]])
     failed = earlier.propose()
     assert failed is not None
     earlier.fail(failed.number, "it broke")
