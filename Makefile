@@ -5,7 +5,7 @@
 #   make study     does mining pay? 30 runs on data with wrong labels, about two hours on two cores
 #   make add-study does a teacher that sees depth help? 100 runs, about three hours on two cores
 #   make bev-study does a LiDAR network teach a camera's? 25 runs, about an hour and a half on two cores
-#   make bev-unlabelled-study  what are frames without labels worth? 25 runs, about an hour and a half
+#   make bev-unlabelled-study  what are frames without labels worth? 30 runs, about two hours on two cores
 #   make check     format, lint, types, layers, tests
 #   make bench     benchmarks, each a ratio to a peer measured in the same run
 #   make install   only .venv;  make install TORCH=gpu takes PyTorch's CUDA build

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 Judge = Callable[[Question], bool]
 """Whether a run goes on."""
 
-_LOOK_EVERY_S = 0.3
+_LOOK_EVERY_S = 0.1
 _CONTROLLER_FAILURES = 3
 """Without a limit a cluster that is too small is waited for in vain, for ever."""
 
@@ -207,13 +207,13 @@ class _Office:
         thread = threading.Thread(target=_fit, args=(trainer, outcome), daemon=True)
         thread.start()
         while thread.is_alive():
-            self._empty(mailbox, wait_s=_LOOK_EVERY_S)
-        self._empty(mailbox, wait_s=0.0)
+            thread.join(_LOOK_EVERY_S)
+            self._empty(mailbox)
         return outcome[0]
 
-    def _empty(self, mailbox: Any, wait_s: float) -> None:
+    def _empty(self, mailbox: Any) -> None:
         try:
-            messages: list[Message] = ray.get(mailbox.take.remote(wait_s))
+            messages: list[Message] = ray.get(mailbox.take.remote())
         except RayError:  # the run goes on without a display; its metrics are in the checkpoint
             time.sleep(_LOOK_EVERY_S)
             return

@@ -5,6 +5,7 @@ the store of the checkpoints and nothing else: metrics go to a mailbox.
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, chdir, nullcontext
 from functools import partial
@@ -44,6 +45,8 @@ from mono3d.training.retention import score
 from mono3d.training.run_record import CHECKPOINTS, initial_checkpoint
 from mono3d.training.state import TrainState
 from mono3d.training.worker_settings import SCORE, WorkerSettings
+
+_ASK_EVERY_S = 0.05
 
 
 def train_worker(settings: WorkerSettings) -> None:
@@ -95,11 +98,14 @@ def _train(settings: WorkerSettings, config: RunConfig, place: Place) -> None:
 
 def _goes_on(mailbox: Any, place: Place, state: TrainState, metrics: Mapping[str, float]) -> bool:
     """The answer of the process that started the run, for all ranks."""
-    answer = False
+    answer = None
     if place.rank == 0:
-        question = Question(step=state.step, epoch=state.epoch, metrics=metrics)
-        answer = ray.get(mailbox.ask.remote(question))
-    return broadcast_from_rank_zero(answer) if place.world_size > 1 else answer
+        mailbox.put.remote(Question(step=state.step, epoch=state.epoch, metrics=metrics))
+        while (answer := ray.get(mailbox.answered.remote(state.step))) is None:
+            time.sleep(_ASK_EVERY_S)
+    if place.world_size > 1:
+        answer = broadcast_from_rank_zero(answer)
+    return bool(answer)
 
 
 def _profile(settings: WorkerSettings, config: RunConfig, place: Place, steps: int) -> None:

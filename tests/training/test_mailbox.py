@@ -1,4 +1,4 @@
-import asyncio
+import inspect
 import subprocess
 import sys
 
@@ -9,44 +9,31 @@ QUESTION = Question(step=8, epoch=1, metrics={"val/score": 0.5})
 
 
 def test_messages_are_taken_once_in_their_order() -> None:
-    async def talk() -> None:
-        mailbox = Mailbox()
-        step = Progress(step=1, total_steps=2, epoch=0)
-        await mailbox.put("first")
-        await mailbox.put(step)
-        assert await mailbox.take() == ["first", step]
-        assert await mailbox.take() == []
-        await mailbox.put("later")
-        assert await mailbox.take() == ["later"]
-
-    asyncio.run(talk())
+    mailbox = Mailbox()
+    step = Progress(step=1, total_steps=2, epoch=0)
+    mailbox.put("first")
+    mailbox.put(step)
+    assert mailbox.take() == ["first", step]
+    assert mailbox.take() == []
+    mailbox.put("later")
+    assert mailbox.take() == ["later"]
 
 
-def test_a_reader_waits_for_the_first_message_and_no_longer_than_it_said() -> None:
-    async def talk() -> None:
-        mailbox = Mailbox()
-        reader = asyncio.create_task(mailbox.take(60.0))
-        await asyncio.sleep(0)
-        await mailbox.put("here")
-        assert await asyncio.wait_for(reader, 5.0) == ["here"]
-        assert await asyncio.wait_for(mailbox.take(0.01), 5.0) == []
+def test_an_answer_is_that_to_its_question_and_is_given_once() -> None:
+    mailbox = Mailbox()
+    mailbox.put(QUESTION)
+    assert mailbox.take() == [QUESTION]
+    assert mailbox.answered(QUESTION.step) is None
+    mailbox.answer(QUESTION.step - 1, True)
+    mailbox.answer(QUESTION.step, False)
+    assert mailbox.answered(QUESTION.step) is False
+    assert mailbox.answered(QUESTION.step) is None
 
-    asyncio.run(talk())
 
-
-def test_who_asks_waits_for_the_answer_to_this_question() -> None:
-    async def talk(goes_on: bool) -> None:
-        mailbox = Mailbox()
-        asked = asyncio.create_task(mailbox.ask(QUESTION))
-        assert await mailbox.take(5.0) == [QUESTION]
-        await mailbox.answer(QUESTION.step - 1, not goes_on)
-        await mailbox.put("others go on meanwhile")
-        assert not asked.done()
-        await mailbox.answer(QUESTION.step, goes_on)
-        assert await asyncio.wait_for(asked, 5.0) is goes_on
-
-    asyncio.run(talk(True))
-    asyncio.run(talk(False))
+def test_methods_are_no_coroutines_so_that_ray_keeps_their_order() -> None:
+    methods = [member for _, member in inspect.getmembers(Mailbox, inspect.isfunction)]
+    assert len(methods) >= 4
+    assert not any(map(inspect.iscoroutinefunction, methods))
 
 
 def test_imports_no_torch() -> None:
