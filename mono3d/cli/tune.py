@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mono3d.search.record import SearchRecord
     from mono3d.search.runs import SearchOutcome
-    from mono3d.search.settings import SearchSettings
+    from mono3d.search.settings import Budget, SearchSettings
     from mono3d.search.space import Objective, Space
     from mono3d.search.warm_start import Source
 
@@ -137,7 +137,7 @@ def tune(
     if resume is not None:
         others = _given(
             recipe=recipe, space=space, name=name, objective=objective, warm_start=warm_start,
-            warm_start_mlflow=warm_start_mlflow, **choices,
+            warm_start_mlflow=warm_start_mlflow, dry_run=dry_run or None, **choices,
         )  # fmt: skip
         if others:
             first = next(iter(others))
@@ -162,7 +162,7 @@ def tune(
     storage = open_database(url, creates=True)
     sources = _sources(storage, settings, warm_start or [], warm_start_mlflow)
     name = name or f"{Path(recipe).stem}-{Path(space).stem}"
-    _work(begin_search(storage, name, settings, loaded), loaded, parallel, sources)
+    _work(begin_search(storage, name, settings, loaded), loaded, parallel, sources=sources)
 
 
 def database_url() -> str:
@@ -187,6 +187,7 @@ def _settings(
     """Of a search that begins; where it may be stopped, a trial is evaluated every epoch."""
     from mono3d.config.load import apply_overrides, parse, parse_override, read_recipe
     from mono3d.search.settings import read_settings
+    from mono3d.tracking.redact import redact
 
     given = [parse_override(text) for text in overrides]
     tree = apply_overrides(read_recipe(recipe), given)
@@ -203,8 +204,8 @@ def _settings(
         {
             "recipe": Path(recipe).stem,
             "tree": tree,
-            "overrides": list(overrides),
-            "command": shlex.join(["mono3d", *sys.argv[1:]]),
+            "overrides": list(map(redact, overrides)),
+            "command": redact(shlex.join(["mono3d", *sys.argv[1:]])),
             "space": space.source,
             "about": space.about,
             "space_digest": space.digest,
@@ -238,20 +239,26 @@ def _go_on(
 
     record = open_search(storage, name)
     space = load_its_space(record)
-    if budget:
-        record.raise_budget(raised(record.settings.budget, budget))
-    _work(record, space, parallel, ())
+    changed = raised(record.settings.budget, budget) if budget else None
+    _work(record, space, parallel, budget=changed)
 
 
 def _work(
-    record: "SearchRecord", space: "Space", parallel: int | None, sources: "tuple[Source, ...]"
+    record: "SearchRecord",
+    space: "Space",
+    parallel: int | None,
+    *,
+    sources: "tuple[Source, ...]" = (),
+    budget: "Budget | None" = None,
 ) -> None:
     from mono3d.cli.tune_display import TuneDisplay
     from mono3d.search.runs import run_search
 
     try:
         with TuneDisplay(record) as display:
-            outcome = run_search(record, space, display, parallel=parallel, sources=sources)
+            outcome = run_search(
+                record, space, display, parallel=parallel, sources=sources, budget=budget
+            )
     except KeyboardInterrupt:
         typer.echo(f"interrupted; mono3d tune --resume {record.name} goes on", err=True)
         raise typer.Exit(_INTERRUPTED) from None

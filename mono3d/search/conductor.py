@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.tracker import RunIdentity, Tracker
 from mono3d.training.run_description import run_tags
 
+_DIGITS = re.compile(r"\d+")
 _STATUSES = {"finished": "FINISHED", "stopped early": "KILLED", "failed": "FAILED"}
 """In MLflow."""
 _MOST_ALIKE = 3
@@ -100,7 +102,7 @@ class Conductor:
         self._clock = Clock(earlier_hours=float(record.study.user_attrs.get("hours", 0.0)))
         self._running: dict[int, _Running] = {}
         self._alike: list[str] = []
-        """Reasons of the failures so far, until a trial was evaluated."""
+        """Reasons of the failures of this call, without their numbers."""
 
     @property
     def is_over(self) -> bool:
@@ -109,8 +111,15 @@ class Conductor:
 
     def begin(self) -> Proposal | None:
         """The next trial, None if there shall be no further one."""
-        if self.is_over:
-            return None
+        spent = self._spent()
+        while self.failure is None and (spent is None or self._record.has_unfinished):
+            proposal = self._propose()
+            if proposal is None or spent is None:
+                return proposal
+            self._stop(proposal.number, spent)  # of an earlier call: it ends here
+        return None
+
+    def _propose(self) -> Proposal | None:
         try:
             proposal = self._record.propose()
         except Mono3dError as error:
@@ -126,8 +135,8 @@ class Conductor:
     def evaluated(self, report: TrialReport) -> bool:
         """Take in a report; whether the trial goes on."""
         running = self._running[report.number]
-        self._alike.clear()
         self._log(running, report.records, report.run)
+        self._record.note_time(report.number)
         for line in report.lines:
             self._display.say(f"trial {report.number}: {line}")
         if not self._is_measured(report.metrics):
@@ -153,6 +162,7 @@ class Conductor:
         running = self._running.get(end.number)
         if running is None:
             return
+        self._record.note_time(end.number)
         for line in end.lines:
             self._display.say(f"trial {end.number}: {line}")
         for number, run in enumerate(end.runs):
@@ -178,7 +188,8 @@ class Conductor:
 
     def abandon(self) -> None:
         """Close the records of trials that go on with the next call."""
-        for running in self._running.values():
+        for number, running in self._running.items():
+            self._record.note_time(number)
             running.tracker.close("KILLED")
         self._running.clear()
         self._note_hours()
@@ -205,11 +216,12 @@ class Conductor:
     def _is_measured(self, metrics: Mapping[str, float]) -> bool:
         """A search for something that its runs do not measure ends with the first evaluation."""
         unknown = [metric for metric in self._objectives if metric not in metrics]
-        has_measured = any(trial.intermediate_values for trial in self._record.own_trials())
-        if unknown and metrics and not has_measured:
+        if unknown and metrics and not self._record.is_measured:
             near = difflib.get_close_matches(unknown[0], metrics, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             self.failure = ConfigError(f"{unknown[0]}: is not measured by these runs{hint}")
+        elif not unknown:
+            self._record.note_measured()
         return self.failure is None
 
     def _log(self, running: _Running, records: Sequence[MetricRecord], run: int) -> None:
@@ -225,7 +237,6 @@ class Conductor:
 
     def _finish(self, running: _Running, runs: Sequence[RunEnd]) -> None:
         proposal, tracker = running.proposal, running.tracker
-        self._alike.clear()
         per_run = [[run.metrics[metric] for metric in self._objectives] for run in runs]
         means = [fmean(column) for column in zip(*per_run, strict=True)]
         now_ms = int(time.time() * 1000)
@@ -238,7 +249,7 @@ class Conductor:
                 per_run,
                 run=proposal.run_names[0],
                 checkpoint=runs[0].best_checkpoint,
-                epochs=self._record.epochs,
+                epochs=self._record.epochs_of(proposal.number),
                 run_id=tracker.run_id,
             )
 
@@ -251,8 +262,9 @@ class Conductor:
         running = self._running[number]
         with self._closing(running, "failed", reason, math.nan):
             self._record.fail(number, reason, **_places(running))
-        self._alike.append(reason)
-        if len(self._alike) >= _MOST_ALIKE and len(set(self._alike)) == 1:
+        self._alike.append(_DIGITS.sub("#", reason))
+        last = self._alike[-_MOST_ALIKE:]
+        if len(last) == _MOST_ALIKE and len(set(last)) == 1 and not self._record.is_measured:
             self.failure = ConfigError(f"{_MOST_ALIKE} trials failed, all for one reason: {reason}")
 
     @contextmanager
@@ -262,9 +274,8 @@ class Conductor:
         Killed between the two, the trial goes on with the next call and comes to this again.
         """
         number = running.proposal.number
-        running.tracker.set_tags(
-            {"trial.state": state, **({"trial.reason": reason} if reason else {})}
-        )
+        # An earlier call may have left another reason.
+        running.tracker.set_tags({"trial.state": state, "trial.reason": reason})
         running.tracker.close(_STATUSES[state])
         yield
         del self._running[number]

@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 
 from mono3d.config.load import apply_overrides, parse
 from mono3d.config.schema import RunConfig
@@ -24,9 +24,13 @@ from mono3d.errors import ConfigError
 from mono3d.search.samplers import grid_size, make_pruner, make_sampler
 from mono3d.search.settings import Budget, SearchSettings, read_settings
 from mono3d.search.space import Space, SpaceShape, overrides_of
+from mono3d.search.space_points import defaults_of
 from mono3d.training.run_record import run_location
 
 _SETTINGS = "settings"
+_MEASURED = "is_measured"
+_BAD_AFTER = "bad_after"
+"""Of a trial: the epoch after which it was found worse than others."""
 OVERRIDES = "overrides"
 """What a trial changes in the recipe; of one from elsewhere, too."""
 _MOST_INVALID = 20
@@ -57,6 +61,7 @@ class SearchRecord:
         self._trials: dict[int, Trial] = {}
         self._began_s: dict[int, float] = {}
         self._stored_seconds: dict[int, float] = {}
+        self._epochs: dict[int, int] = {}
 
     @property
     def name(self) -> str:
@@ -76,11 +81,22 @@ class SearchRecord:
         """
         self._space, self._shape = space, shape
         self.config = parse(self.settings.tree, source=self.settings.recipe)
-        self.epochs = self.config.train.epochs
+        usual = FixedTrial(defaults_of(space, self.config))
+        tree = apply_overrides(self.settings.tree, overrides_of(space, usual))
+        self.epochs = parse(tree, source=space.source).train.epochs
         self.study.pruner = make_pruner(self.settings, self.epochs)
         self._unfinished = [
             trial for trial in self.study.get_trials(False, (TrialState.RUNNING,)) if _is_own(trial)
         ]
+
+    def epochs_of(self, number: int) -> int:
+        """That a trial which was proposed here is to have."""
+        return self._epochs[number]
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether trials of earlier calls wait to go on."""
+        return bool(self._unfinished)
 
     def raise_budget(self, budget: Budget) -> None:
         """Go on with another one."""
@@ -101,8 +117,8 @@ class SearchRecord:
             self._trials[trial.number] = trial
             self._began_s[trial.number] = time.monotonic()
             self._stored_seconds[trial.number] = float(trial.user_attrs.get("seconds", 0.0))
-            overrides = overrides_of(self._space, trial)
             try:
+                overrides = overrides_of(self._space, trial)
                 config = parse(
                     apply_overrides(self.settings.tree, overrides), source=self._space.source
                 )
@@ -111,6 +127,7 @@ class SearchRecord:
                 self.fail(trial.number, reason)
                 continue
             trial.set_user_attr(OVERRIDES, dict(overrides))
+            self._epochs[trial.number] = config.train.epochs
             return Proposal(
                 number=trial.number,
                 settings=dict(overrides),
@@ -142,9 +159,30 @@ class SearchRecord:
         self._note(number, epochs=epoch)
         if len(self.settings.objectives) > 1:
             return False
-        if epoch not in self.trial(number).intermediate_values:
+        before = self.trial(number)
+        if before.user_attrs.get(_BAD_AFTER) == epoch:  # asked again after a kill: pruners forget
+            return True
+        if epoch not in before.intermediate_values:
             trial.report(value, epoch)
-        return bool(trial.should_prune())
+        is_bad = bool(trial.should_prune())
+        if is_bad:
+            trial.set_user_attr(_BAD_AFTER, epoch)
+        return is_bad
+
+    def note_time(self, number: int) -> None:
+        """Write down how long a trial has taken so far."""
+        if number in self._trials:
+            self._note(number)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether any trial was ever evaluated by all objectives."""
+        return bool(self.study.user_attrs.get(_MEASURED))
+
+    def note_measured(self) -> None:
+        """Once is enough."""
+        if not self.is_measured:
+            self.study.set_user_attr(_MEASURED, True)
 
     def finish(self, number: int, per_run: Sequence[Sequence[float]], **facts: Any) -> None:
         """Write down that a trial is complete; its values are the means over its runs.
@@ -157,20 +195,21 @@ class SearchRecord:
         if len(per_run) > 1:
             facts["repeats"] = [list(values) for values in per_run]
         self._note(number, **facts)
-        if len(self.settings.objectives) == 1:  # the end of its learning curve
-            self.is_bad(number, self.epochs, per_run[0][0])
+        curve = self.trial(number).intermediate_values
+        if len(self.settings.objectives) == 1 and self.epochs_of(number) not in curve:
+            self._trials[number].report(per_run[0][0], self.epochs_of(number))
         means = [statistics.fmean(column) for column in zip(*per_run, strict=True)]
-        self.study.tell(self._trials.pop(number), means)
+        self._tell(number, means)
 
     def stop(self, number: int, reason: str, **facts: Any) -> None:
         """Write down that a trial was stopped early; its last value on the way stays."""
         self._note(number, reason=reason, **facts)
-        self.study.tell(self._trials.pop(number), state=TrialState.PRUNED)
+        self._tell(number, state=TrialState.PRUNED)
 
     def fail(self, number: int, reason: str, **facts: Any) -> None:
         """Write down that a trial came to nothing, and why."""
         self._note(number, reason=reason, **facts)
-        self.study.tell(self._trials.pop(number), state=TrialState.FAIL)
+        self._tell(number, state=TrialState.FAIL)
 
     def trial(self, number: int) -> FrozenTrial:
         """As the database has it."""
@@ -219,6 +258,10 @@ class SearchRecord:
         points = sum("is_default" not in trial.user_attrs for trial in begun)
         is_grid = self.settings.sampler == "grid"
         return is_grid and points >= grid_size(self.settings, self._shape)
+
+    def _tell(self, number: int, *values: Any, **state: Any) -> None:
+        self.study.tell(self._trials[number], *values, **state)
+        del self._trials[number]
 
     def _note(self, number: int, **facts: Any) -> None:
         trial = self._trials[number]

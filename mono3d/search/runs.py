@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from optuna.storages import RDBStorage
 
 from mono3d.config.load import dump_yaml, parse
-from mono3d.errors import ConfigError, DataError
+from mono3d.errors import ConfigError, DataError, Mono3dError
 from mono3d.search.conductor import SearchDisplay
 from mono3d.search.record import SearchRecord, create_search
 from mono3d.search.report.table import ranked
 from mono3d.search.samplers import check_sampler
-from mono3d.search.settings import SearchSettings
+from mono3d.search.settings import Budget, SearchSettings
 from mono3d.search.space import Space, SpaceShape, load_space
 from mono3d.search.space_points import defaults_of
 from mono3d.search.space_walk import check_space
@@ -103,6 +103,7 @@ def run_search(
     *,
     parallel: int | None = None,
     sources: Sequence[Source] = (),
+    budget: Budget | None = None,
 ) -> SearchOutcome:
     """Go on with a search until its budget is spent, and report.
 
@@ -112,17 +113,27 @@ def run_search(
         display: Who watches.
         parallel: Trials at a time; None is what fits the cluster.
         sources: Where results of earlier trials come from.
+        budget: In place of the one it has.
 
     Raises:
         Mono3dError: Space, recipe or data are wrong, or Ray cannot be used.
     """
     with only_this_process(record.name, record.database):
-        record.prepare(space, check_search(record.settings, space))
+        changed = {} if budget is None else {"budget": budget}
+        shape = check_search(record.settings.model_copy(update=changed), space)
+        if budget is not None:
+            record.raise_budget(budget)
+        record.prepare(space, shape)
         for source in sources:
             display.say(take_over(source, record, space))
         with tracked_run(record.config, _identity(record), folder=_folder(record)) as tracker:
             tracker.describe(_note(record))
-            search_on_ray(record, display, parent_run_id=tracker.run_id, parallel=parallel)
+            try:
+                search_on_ray(record, display, parent_run_id=tracker.run_id, parallel=parallel)
+            except Mono3dError:
+                if any(row.is_done for row in ranked(record.study)):
+                    _conclude(record, tracker)  # what was found is not lost
+                raise
             return _conclude(record, tracker)
 
 

@@ -54,7 +54,6 @@ class TrialReport:
 class RunEnd:
     """What came of one of a trial's runs."""
 
-    steps: int
     metrics: Mapping[str, float]
     """Of the last evaluation."""
     best_checkpoint: str
@@ -192,7 +191,8 @@ class _Work(threading.Thread):
 
         def judge(question: Question) -> bool:
             nonlocal has_gone_on
-            has_gone_on = self._ask(question)
+            # A worker that died after the answer asks again when it is back.
+            has_gone_on = has_gone_on and self._ask(question)
             return has_gone_on
 
         result = launch(parse(tree, source="trial"), name=name, sink=self, judge=judge)
@@ -200,7 +200,6 @@ class _Work(threading.Thread):
             return None
         new, self._new = self._new, _Collected(lines=self._new.lines)
         return RunEnd(
-            steps=result.steps,
             metrics=result.metrics,
             best_checkpoint=result.best_checkpoint,
             records=new.records,

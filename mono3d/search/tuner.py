@@ -4,8 +4,11 @@ Tune keeps nothing that counts. Its own files lie in a folder that is thrown awa
 restored: after a kill a new one is filled from the database, where unfinished trials come first.
 """
 
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,16 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from mono3d.errors import ServiceError
+from mono3d.errors import Mono3dError, ServiceError
 from mono3d.search.conductor import Conductor, SearchDisplay
 from mono3d.search.record import Proposal, SearchRecord
 from mono3d.search.trial import MESSAGE, TrialActor, TrialEnd, TrialOrder
-from mono3d.tracking.tracker import RunIdentity, Tracker
+from mono3d.tracking.tracker import NullTracker, RunIdentity, Tracker
 from mono3d.training.ray_session import places, ray_session
 from mono3d.training.run_record import RUNS_FOLDER
 from mono3d.training.tracking import start_tracker
+
+_logger = logging.getLogger(__name__)
 
 _ORDER = "order"
 _ACTOR_DEATHS = 3
@@ -61,7 +66,11 @@ def search_on_ray(
         os.environ.setdefault(name, value)
 
     def start(proposal: Proposal, identity: RunIdentity) -> Tracker:
-        return start_tracker(proposal.configs[0], identity, RUNS_FOLDER / identity.name)
+        try:
+            return start_tracker(proposal.configs[0], identity, RUNS_FOLDER / identity.name)
+        except ServiceError as error:  # the search itself has begun: it goes on without
+            display.say(f"trial {proposal.number} is not recorded: {error}")
+            return NullTracker()
 
     conductor = Conductor(record, display, start, parent_run_id=parent_run_id)
     with (
@@ -96,6 +105,21 @@ def search_on_ray(
         raise conductor.failure
 
 
+@contextmanager
+def _ending_the_search(conductor: Conductor) -> Iterator[None]:
+    """Tune would show a traceback, or take the trial's end for a failure and run it again."""
+    try:
+        yield
+    except Mono3dError as error:
+        conductor.failure = error
+    except Exception as error:
+        _logger.warning("the search ends", exc_info=True)
+        lines = str(error).strip().splitlines() or [""]
+        conductor.failure = ServiceError(
+            f"{type(error).__name__}: {lines[0]}; --resume goes on with the search"
+        )
+
+
 class _NeverStored:
     """Tune pickles what it was given, again and again, into its folder; of ours, nothing.
 
@@ -116,8 +140,9 @@ class _Proposals(_NeverStored, Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The order of a trial; FINISHED when there shall be no further one."""
-        proposal = self._conductor.begin()
-        if proposal is None:
+        with _ending_the_search(self._conductor):
+            proposal = self._conductor.begin()
+        if self._conductor.failure is not None or proposal is None:
             return str(Searcher.FINISHED)
         self._numbers[trial_id] = proposal.number
         trees = [config.model_dump(mode="json") for config in proposal.configs]
@@ -134,7 +159,8 @@ class _Proposals(_NeverStored, Searcher):  # type: ignore[misc]
     ) -> None:
         """Of an error only; ends that trials report themselves have been taken in."""
         if error and trial_id in self._numbers:
-            self._conductor.died(self._numbers[trial_id])
+            with _ending_the_search(self._conductor):
+                self._conductor.died(self._numbers[trial_id])
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: what is known is in the database."""
@@ -152,11 +178,14 @@ class _Verdicts(_NeverStored, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """A report."""
-        goes_on = self._conductor.evaluated(result[MESSAGE])
+        goes_on = False
+        with _ending_the_search(self._conductor):
+            goes_on = self._conductor.evaluated(result[MESSAGE])
         return str(self.CONTINUE if goes_on else self.STOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """The end, or the echo of a stop."""
         message = result[MESSAGE]
         if isinstance(message, TrialEnd):
-            self._conductor.ended(message)
+            with _ending_the_search(self._conductor):
+                self._conductor.ended(message)

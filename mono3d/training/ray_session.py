@@ -24,6 +24,8 @@ _SETTINGS = {
     # Ray 2.60 warns of a coming change that a run without GPUs does not care about.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_DRIVERS_OWN = ("MLFLOW_", "MONO3D_SEARCHES", "PGPASS")
+"""Beginnings of names in the environment."""
 _ANSWER_S = 5.0
 _OBJECT_STORE_BYTES = 256 * 1024**2
 """Batches and weights do not pass through Ray's object store."""
@@ -100,7 +102,7 @@ def _connect(cluster: ClusterConfig, has_dashboard: bool) -> bool:
     # A watcher of cloud machines that are about to be taken away: one process less on this one.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     needed = math.ceil(cluster.workers * cluster.cpus_per_worker)
-    with _without_mlflow():
+    with _without_credentials():
         ray.init(
             address="local",
             num_cpus=max(needed, os.cpu_count() or 1),
@@ -124,9 +126,12 @@ def _check_answers(address: str) -> None:
 
 
 @contextmanager
-def _without_mlflow() -> Iterator[None]:
-    """Processes of the cluster inherit this environment; MLflow's credentials are not for them."""
-    hidden = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+def _without_credentials() -> Iterator[None]:
+    """Processes of the cluster inherit this environment; the driver's credentials are not for them.
+
+    Those of MLflow and of the database of searches.
+    """
+    hidden = {name: value for name, value in os.environ.items() if name.startswith(_DRIVERS_OWN)}
     for name in hidden:
         del os.environ[name]
     try:

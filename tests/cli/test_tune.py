@@ -7,8 +7,11 @@ import optuna
 import pytest
 
 from mono3d.cli.main import main
+from mono3d.cli.tune import _settings
+from mono3d.config.load import load_recipe
 from mono3d.search.database import open_database
 from mono3d.search.record import create_search, open_search
+from mono3d.search.space import load_space
 from tests.support.kitti_folder import write_kitti
 from tests.support.searches import new_record, settings, sqlite_url
 
@@ -92,6 +95,7 @@ def test_a_dry_run_shows_the_space_and_leaves_nothing(
         (("--resume", "nobody"), "there are no searches"),
         ((*RECIPE, "--resume", "nobody"), "is fixed since search nobody began"),
         (("--resume", "nobody", "--seed", "3"), "--seed: is fixed since search nobody began"),
+        (("--resume", "nobody", "--dry-run"), "--dry-run: is fixed since search nobody began"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
 )
@@ -122,6 +126,31 @@ def test_a_search_does_not_go_on_in_another_space(
     assert "rate.py: has changed since search mine began" in said
     record = open_search(open_database(sqlite_url(here / "runs"), creates=False), "mine")
     assert record.settings.budget.trials == 6
+
+
+def test_a_budget_that_cannot_be_is_not_written(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "runs").mkdir()
+    url = sqlite_url(here / "runs")
+    space = load_space("rate.py")
+    config = load_recipe("kitti_overfit", ["data.root=data", "cluster.gpus_per_worker=0"])
+    begun = settings(
+        space="rate.py", space_digest=space.digest, tree=config.model_dump(mode="json")
+    )
+    create_search(open_database(url, creates=True), "mine", begun)
+    assert call(monkeypatch, "tune", "--resume", "mine", "--gpu-hours", "2") == 2
+    assert "so a trial has no GPU" in capsys.readouterr().err
+    assert open_search(open_database(url, creates=False), "mine").settings.budget == begun.budget
+
+
+def test_a_password_is_not_in_the_settings(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mono3d", "tune", "postgresql://me:a-secret-word@h/n"])
+    space = load_space("rate.py")
+    made = _settings("kitti_overfit", ["data.root=data"], space, space.objectives, {}, {})
+    assert "a-secret-word" not in made.model_dump_json()
 
 
 def test_searches_are_listed_shown_and_compared(

@@ -83,7 +83,7 @@ class Search:
 
     def ended(self, number: int, *values: float, error: str | None = None) -> None:
         runs = [
-            RunEnd(steps=9, metrics={METRIC: value}, best_checkpoint=f"best{i}")
+            RunEnd(metrics={METRIC: value}, best_checkpoint=f"best{i}")
             for i, value in enumerate(values)
         ]
         self.conductor.ended(TrialEnd(number=number, runs=runs, error=error))
@@ -116,7 +116,7 @@ def test_a_finished_trial_is_in_the_database_and_in_its_record(url: str) -> None
         f"objective/{METRIC}": pytest.approx(0.3),
     }
     assert (tracker.status, tracker.checkpoint) == ("FINISHED", "best0")
-    assert tracker.tags == {"trial.state": "finished"}
+    assert tracker.tags == {"trial.state": "finished", "trial.reason": ""}
     assert search.display.lines[-1] == f"ended {number} finished"
 
 
@@ -173,6 +173,72 @@ def test_three_failures_for_one_reason_end_the_search(url: str) -> None:
     assert search.conductor.begin() is None
     assert isinstance(search.conductor.failure, ConfigError)
     assert "all for one reason: data/v1.0: is not there" in str(search.conductor.failure)
+
+
+def test_failures_end_no_search_that_has_worked(url: str) -> None:
+    search = Search(url, budget={"trials": 9})
+    search.evaluated(search.begin(), 1, 0.5)
+    for number in range(4):
+        search.ended(search.begin(), error=f"batch {number} does not fit")
+    assert search.conductor.failure is None
+    assert search.begin() == 5
+
+
+def test_reasons_that_differ_by_their_numbers_are_one(url: str) -> None:
+    search = Search(url, budget={"trials": 9})
+    search.ended(search.begin(), error="something else")
+    for number in range(3):
+        search.ended(search.begin(), error=f"worker {number}: 1.{number} GiB in use")
+    assert "worker 2" in str(search.conductor.failure)
+
+
+def test_an_objective_that_is_lost_at_the_end_fails_its_trial_alone(url: str) -> None:
+    """A run's result leaves out what is not finite."""
+    search = Search(
+        url, objectives={METRIC: "min", "val/nuscenes_map": "max"}, scheduler="none",
+        sampler="random",
+    )  # fmt: skip
+    good, bad = search.begin(), search.begin()
+    both = {METRIC: 0.2, "val/nuscenes_map": 0.1}
+    end = RunEnd(metrics=both, best_checkpoint="best")
+    search.conductor.ended(TrialEnd(number=good, runs=[end]))
+    search.ended(bad, 0.3)
+    assert search.conductor.failure is None
+    assert search.record.trial(good).values == [0.2, 0.1]
+    reason = search.record.trial(bad).user_attrs["reason"]
+    assert reason == "val/nuscenes_map is not a number at the end"
+
+
+def test_a_verdict_survives_a_kill_before_the_trial_is_closed(url: str) -> None:
+    search = Search(url)
+    good, bad = search.begin(), search.begin()
+    search.evaluated(good, 1, 0.1)
+    assert search.record.is_bad(bad, 1, 0.9)
+    again = Search(url, is_new=False)
+    assert [again.begin(), again.begin()] == [good, bad]
+    assert not again.evaluated(bad, 1, 0.9)
+    assert again.record.trial(bad).state == TrialState.PRUNED
+
+
+def test_what_ran_when_the_hours_were_spent_is_settled_by_the_next_call(url: str) -> None:
+    search = Search(url, budget={"trials": 9, "hours": 1.0})
+    number = search.begin()
+    search.evaluated(number, 1, 0.5)
+    search.conductor.abandon()
+    search.record.study.set_user_attr("hours", 2.0)
+    again = Search(url, is_new=False)
+    assert again.conductor.begin() is None
+    assert again.record.trial(number).state == TrialState.PRUNED
+    assert again.trackers[number].status == "KILLED"
+
+
+def test_seconds_of_all_seeds_count(url: str) -> None:
+    search = Search(url, repeats=2)
+    number = search.begin()
+    search.evaluated(number, 1, 0.5)
+    search.record._began_s[number] -= 3600
+    search.evaluated(number, 1, 0.5, run=1)
+    assert search.record.spent_seconds() >= 3600
 
 
 def test_a_metric_that_nothing_measures_ends_the_search_with_the_nearest_name(url: str) -> None:

@@ -147,7 +147,7 @@ def test_draws_that_are_no_runs_fail_with_the_reason(tmp_path: Path) -> None:
         return {"train.batch_size": 4 if lr > 5e-3 else -1}
 
     record = new_record(sqlite_url(tmp_path))
-    record.prepare(space_with(odd), record._shape)
+    record._space = space_with(odd)
     proposal = record.propose()
     assert proposal is not None
     assert proposal.configs[0].train.batch_size == 4
@@ -159,9 +159,36 @@ def test_draws_that_are_no_runs_fail_with_the_reason(tmp_path: Path) -> None:
         return {"train.batch_size": -1}
 
     record = new_record(sqlite_url(tmp_path), "never", budget={"trials": 50})
-    record.prepare(space_with(never), record._shape)
+    record._space = space_with(never)
     with pytest.raises(ConfigError, match=r"20 proposals in a row are no runs: .*batch_size"):
         record.propose()
+
+
+def test_a_space_that_raises_fails_its_trial_and_the_next_is_drawn(tmp_path: Path) -> None:
+    def odd(trial: Any) -> dict[str, object]:
+        if trial.suggest_float("optim.lr", 1e-4, 1e-2) < 5e-3:
+            raise ZeroDivisionError("in a corner")
+        return {}
+
+    record = new_record(sqlite_url(tmp_path))
+    record._space = space_with(odd)
+    proposal = record.propose()
+    assert proposal is not None
+    failed = [t for t in record.own_trials() if t.state == optuna.trial.TrialState.FAIL]
+    assert all("in a corner" in trial.user_attrs["reason"] for trial in failed)
+
+
+def test_epochs_are_those_that_the_space_fixes(tmp_path: Path) -> None:
+    def short(trial: Any) -> dict[str, object]:
+        trial.suggest_float("optim.lr", 1e-4, 1e-2)
+        return {"train.epochs": 3}
+
+    record = new_record(sqlite_url(tmp_path), space=space_with(short))
+    assert record.epochs == 3
+    proposal = record.propose()
+    assert proposal is not None
+    record.finish(proposal.number, result(0.2))
+    assert record.trial(proposal.number).intermediate_values == {3: 0.2}
 
 
 def space_with(function: Any) -> Space:

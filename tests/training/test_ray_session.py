@@ -7,7 +7,7 @@ import ray
 
 from mono3d.config.training_sections import ClusterConfig
 from mono3d.errors import ConfigError, ServiceError
-from mono3d.training.ray_session import _without_mlflow, ray_session
+from mono3d.training.ray_session import _without_credentials, ray_session
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
@@ -28,7 +28,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once(
 
 def test_what_mlflow_needs_is_hidden_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
-    with _without_mlflow():
+    with _without_credentials():
         assert "MLFLOW_TRACKING_PASSWORD" not in os.environ
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"
 
