@@ -10,6 +10,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from mono3d.search.report.table import ranked
+
 if TYPE_CHECKING:
     from mono3d.search.record import Proposal, SearchRecord
     from mono3d.search.trial import TrialReport
@@ -28,7 +30,11 @@ class TuneDisplay:
         self._running: dict[int, tuple[str, int, float]] = {}
         """Number → settings in words, epochs done, last value."""
         self._over: list[tuple[int, str, float, str]] = []
-        """Number, state, value, settings in words, of this call."""
+        """Number, state, value, settings in words, those of earlier calls first."""
+        for row in ranked(record.study):
+            if row.state not in ("running", "waiting", "imported"):
+                value = row.values[0] if row.values else math.nan
+                self._over.append((row.number, row.state, value, ", ".join(row.changed)))
         self._is_less_better = next(iter(record.settings.objectives.values())) == "min"
         self._live = Live(
             console=self._console, auto_refresh=False, get_renderable=self._draw, transient=True

@@ -132,7 +132,9 @@ class SearchRecord:
                 number=trial.number,
                 settings=dict(overrides),
                 configs=[config.model_copy(update={"seed": s}) for s in self.settings.seeds],
-                run_names=[self.run_name(trial.number, s) for s in self.settings.seeds],
+                run_names=[
+                    run_name(self.name, self.settings, trial.number, s) for s in self.settings.seeds
+                ],
                 is_resumed=is_resumed,
             )
         raise ConfigError(f"{_MOST_INVALID} proposals in a row are no runs: {reason}")
@@ -144,11 +146,6 @@ class SearchRecord:
             apply_overrides(self.settings.tree, settings.items()), source=f"trial {number}"
         )
         return config.model_copy(update={"seed": self.settings.seed})
-
-    def run_name(self, number: int, seed: int) -> str:
-        """Of a run, on storage and in MLflow."""
-        name = f"{self.name}-{number:04d}"
-        return name if self.settings.repeats == 1 else f"{name}-seed{seed}"
 
     def is_bad(self, number: int, epoch: int, value: float) -> bool:
         """Write down a value on the way; whether the trial should be stopped early.
@@ -268,6 +265,12 @@ class SearchRecord:
         seconds = self._stored_seconds[number] + time.monotonic() - self._began_s[number]
         for key, value in {"seconds": round(seconds, 1), **facts}.items():
             trial.set_user_attr(key, value)
+
+
+def run_name(search: str, settings: SearchSettings, number: int, seed: int) -> str:
+    """Of a trial's run, on storage and in MLflow."""
+    name = f"{search}-{number:04d}"
+    return name if settings.repeats == 1 else f"{name}-seed{seed}"
 
 
 def create_search(storage: RDBStorage, name: str, settings: SearchSettings) -> SearchRecord:

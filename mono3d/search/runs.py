@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna.storages import RDBStorage
+from sqlalchemy.engine import make_url
 
 from mono3d.config.load import dump_yaml, parse
 from mono3d.errors import ConfigError, DataError, Mono3dError
 from mono3d.search.conductor import SearchDisplay
-from mono3d.search.record import SearchRecord, create_search
+from mono3d.search.record import SearchRecord, create_search, run_name
 from mono3d.search.report.table import ranked
 from mono3d.search.samplers import check_sampler
 from mono3d.search.settings import Budget, SearchSettings
@@ -28,7 +30,7 @@ from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.tracker import RunIdentity, Tracker
 from mono3d.training.datasets import SPLITS, build_dataset
 from mono3d.training.run_description import run_tags
-from mono3d.training.run_record import RUNS_FOLDER
+from mono3d.training.run_record import RUNS_FOLDER, is_free, run_location
 from mono3d.training.tracking import tracked_run
 
 if TYPE_CHECKING:
@@ -84,16 +86,20 @@ def check_search(settings: SearchSettings, space: Space) -> SpaceShape:
 def begin_search(
     storage: RDBStorage, name: str, settings: SearchSettings, space: Space
 ) -> SearchRecord:
-    """Put a search into the database; its first trial is the recipe as it stands.
+    """Put a search into the database.
 
     Raises:
         Mono3dError: It is wrong, or there is one of this name.
     """
     check_search(settings, space)
-    record = create_search(storage, name, settings)
     config = parse(settings.tree, source=settings.recipe)
-    record.study.enqueue_trial(defaults_of(space, config), user_attrs={"is_default": True})
-    return record
+    first = run_location(config, run_name(name, settings, 0, settings.seed))
+    if not is_free(first):
+        raise ConfigError(
+            f"{first}: is there already, as of a search {name} in another database; --name begins "
+            "another"
+        )
+    return create_search(storage, name, settings)
 
 
 def run_search(
@@ -106,6 +112,8 @@ def run_search(
     budget: Budget | None = None,
 ) -> SearchOutcome:
     """Go on with a search until its budget is spent, and report.
+
+    Its first trial is the recipe as it stands, or the nearest to it in the space.
 
     Args:
         record: Of a search that has just begun, or of one that was interrupted.
@@ -124,6 +132,9 @@ def run_search(
         if budget is not None:
             record.raise_budget(budget)
         record.prepare(space, shape)
+        if not record.own_trials():
+            own = defaults_of(space, record.config)
+            record.study.enqueue_trial(own, user_attrs={"is_default": True})
         for source in sources:
             display.say(take_over(source, record, space))
         with tracked_run(record.config, _identity(record), folder=_folder(record)) as tracker:
@@ -198,14 +209,29 @@ def only_this_process(name: str, database: str) -> Iterator[None]:
 
     Raises:
         ConfigError: Another one works on it.
+        DataError: The lock beside the database cannot be written.
     """
-    key = hashlib.sha256(f"{name} {database}".encode()).hexdigest()[:16]
-    with (Path(tempfile.gettempdir()) / f"mono3d-search-{key}.lock").open("w") as file:
+    path = _lock(name, database)
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ConfigError(f"search {name}: another process works on it") from None
         yield
+
+
+def _lock(name: str, database: str) -> Path:
+    """Beside a file; of a server in the folder for temporary files, a user's own."""
+    address = make_url(database)
+    if address.get_backend_name() == "sqlite":
+        file = Path(address.database or "").resolve()
+        return file.with_name(f".{file.name}.{name}.lock")
+    key = hashlib.sha256(f"{name} {database}".encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"mono3d-search-{os.getuid()}-{key}.lock"
 
 
 def _write_best(record: SearchRecord, folder: Path) -> Path | None:

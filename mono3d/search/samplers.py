@@ -158,7 +158,7 @@ def _spread(low: float, high: float, points: int, *, is_log: bool) -> list[float
     if is_log:
         logs = _spread(math.log(low), math.log(high), points, is_log=False)
         return [low, *map(math.exp, logs[1:-1]), high]
-    return [low + (high - low) * i / (points - 1) for i in range(points)]
+    return [*(low + (high - low) * i / (points - 1) for i in range(points - 1)), high]
 
 
 def _population(settings: SearchSettings) -> int:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -14,12 +15,12 @@ from ray.train.torch import TorchTrainer
 
 from mono3d.config.schema import RunConfig
 from mono3d.config.training_sections import TrainConfig
-from mono3d.errors import Mono3dError, ServiceError
+from mono3d.errors import CheckpointError, Mono3dError, ServiceError, StorageError
 from mono3d.storage.location import join
 from mono3d.tracking.spool import Spool
 from mono3d.tracking.tracker import NullTracker, Tracker
 from mono3d.training.checkpoint import METRICS, first_whole, read_metadata
-from mono3d.training.checkpoint_files import verified_copy
+from mono3d.training.checkpoint_files import read_verified, verified_copy
 from mono3d.training.failure_callback import FailureCallback, first_line, root_of, understood
 from mono3d.training.mailbox import Mailbox, Message, Question
 from mono3d.training.progress import NoDisplay, Progress, ProgressSink
@@ -81,6 +82,8 @@ def launch(
     finished = open_run(location, config)
     if finished is not None:
         sink.say(f"run {name} is finished: {finished.last_checkpoint}")
+        if judge is not None:
+            _show_again(finished, tracker, sink)
         return finished
     office = _Office(tracker, sink, judge)
     outcome = _work_on_ray(config, location, _train, build, office)
@@ -176,6 +179,21 @@ def build_trainer(
             callbacks=[FailureCallback(settings.mailbox, config.train)],
         ),
     )
+
+
+def _show_again(finished: RunResult, tracker: Tracker, sink: ProgressSink) -> None:
+    """What a finished run recorded: who had it launched may have died before it heard the end."""
+    try:
+        content = read_verified(finished.last_checkpoint, METRICS)
+    except (CheckpointError, StorageError):  # it may be gone by now
+        return
+    with TemporaryDirectory() as folder:
+        spool = Path(folder) / METRICS
+        spool.write_bytes(content)
+        records = Spool(spool).read()
+    tracker.log_metrics(records)
+    for record in records:
+        sink.update(Progress(step=record.step, total_steps=finished.steps, epoch=0, record=record))
 
 
 def _train(settings: WorkerSettings) -> None:

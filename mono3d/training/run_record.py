@@ -151,6 +151,15 @@ def is_open_to(location: str, config: RunConfig) -> bool:
     return read_result(location) is None
 
 
+def is_free(location: str) -> bool:
+    """Whether no run was ever registered in the folder.
+
+    Raises:
+        StorageError: The folder cannot be read.
+    """
+    return not exists(join(location, _RUN))
+
+
 def read_result(location: str) -> RunResult | None:
     """The result of a run that is over, None while it is not.
 

@@ -128,6 +128,16 @@ def test_a_search_does_not_go_on_in_another_space(
     assert record.settings.budget.trials == 6
 
 
+def test_runs_of_another_search_are_not_adopted(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here / "runs" / "mine-0000"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    assert call(monkeypatch, "tune", *RECIPE, "--name", "mine") == 2
+    assert "mine-0000: is there already, as of a search mine in another" in capsys.readouterr().err
+
+
 def test_a_budget_that_cannot_be_is_not_written(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -268,20 +268,25 @@ def test_a_damaged_file_is_refused_and_kept(tmp_path: Path) -> None:
 
 def test_a_search_is_one_process_s(tmp_path: Path) -> None:
     program = (
+        "import sys\n"
         "from mono3d.search.runs import only_this_process\n"
         "from mono3d.errors import ConfigError\n"
         "try:\n"
-        "    with only_this_process('one', 'db'): print('mine')\n"
+        "    with only_this_process('one', sys.argv[1]): print('mine')\n"
         "except ConfigError as error: print(error)\n"
     )
     from mono3d.search.runs import only_this_process
 
     def other() -> str:
         run = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+            [sys.executable, "-c", program, "sqlite:///searches.db"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
         )
         return run.stdout.strip()
 
-    with only_this_process("one", "db"):
+    with only_this_process("one", sqlite_url(tmp_path)):
         assert other() == "search one: another process works on it"
     assert other() == "mine"
