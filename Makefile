@@ -65,7 +65,7 @@ bev-study: $(INSTALLED)
 
 bev-unlabelled-study: $(INSTALLED)
 	$(BIN)/mono3d data synth runs/bev_study/data --width 400 --height 224
-	$(BIN)/mono3d data synth runs/bev_study/few --width 400 --height 224 --train-scenes 30 --val-scenes 26 --seed 2
+	$(BIN)/mono3d data synth runs/bev_study/few --width 400 --height 224 --train-scenes 60 --val-scenes 26 --seed 2
 	$(BIN)/mono3d train bev_study --name bev_study_few_teacher data.root=runs/bev_study/few input.paste_frames=1 "$(PILLARS)"
 	$(BIN)/mono3d pseudo-label runs/bev_study_few_teacher data.root=runs/bev_study/data -o runs/bev_study/pseudo_labels.jsonl
 	$(BIN)/mono3d study bev_study --variants bev_unlabelled --json docs/studies/bev_unlabelled.json
