@@ -24,6 +24,7 @@ from mono3d.search.space import Objective, Space, Suggest
 from mono3d.search.space_walk import check_space
 from mono3d.search.trial import TrialReport
 from mono3d.search.tuner import search_on_ray
+from mono3d.tracking.tracker import NullTracker
 from mono3d.training.local import train_locally
 from mono3d.training.progress import NoDisplay, Progress
 
@@ -55,7 +56,7 @@ def measure(root: Path) -> list[Row]:
         alone_s, first_alone_s = time.time() - began, alone.first_s - began
         watch = _Watch()
         cpu_s = time.process_time()
-        search_on_ray(_search(config, Path(folder)), watch, parent_run_id=None, parallel=1)
+        search_on_ray(_search(config, Path(folder)), watch, parent=NullTracker(), parallel=1)
         cpu_s = (time.process_time() - cpu_s) / TRIALS
     first = [watch.first_step_s[n] - watch.began_s[n] for n in range(TRIALS)]
     whole = [watch.ended_s[n] - watch.began_s[n] for n in range(TRIALS)]

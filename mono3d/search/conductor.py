@@ -89,8 +89,7 @@ class Conductor:
         record: SearchRecord,
         display: SearchDisplay,
         start_tracker: StartTracker,
-        *,
-        parent_run_id: str | None = None,
+        parent: Tracker,
     ) -> None:
         """For one call of a search whose record was prepared."""
         self.failure: Mono3dError | None = None
@@ -98,7 +97,7 @@ class Conductor:
         self._record = record
         self._display = display
         self._start_tracker = start_tracker
-        self._parent_run_id = parent_run_id
+        self._parent = parent
         self._clock = Clock(earlier_hours=float(record.study.user_attrs.get("hours", 0.0)))
         self._running: dict[int, _Running] = {}
         self._alike: list[str] = []
@@ -210,7 +209,7 @@ class Conductor:
                 "seed": ", ".join(map(str, settings.seeds)),
                 "trial.settings": ", ".join(f"{k}={v}" for k, v in proposal.settings.items()),
             },
-            parent_run_id=self._parent_run_id,
+            parent_run_id=self._parent.run_id,
         )
 
     def _is_measured(self, metrics: Mapping[str, float]) -> bool:

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna.storages import RDBStorage
+from optuna.trial import FixedTrial
 from sqlalchemy.engine import make_url
 
-from mono3d.config.load import dump_yaml, parse
+from mono3d.config.load import apply_overrides, dump_yaml, parse
 from mono3d.errors import ConfigError, DataError, Mono3dError
 from mono3d.search.conductor import SearchDisplay
 from mono3d.search.record import SearchRecord, create_search, run_name
 from mono3d.search.report.table import ranked
 from mono3d.search.samplers import check_sampler
 from mono3d.search.settings import Budget, SearchSettings
-from mono3d.search.space import Space, SpaceShape, load_space
+from mono3d.search.space import Space, SpaceShape, load_space, overrides_of
 from mono3d.search.space_points import defaults_of
 from mono3d.search.space_walk import check_space
 from mono3d.search.tuner import search_on_ray
@@ -133,19 +134,29 @@ def run_search(
             record.raise_budget(budget)
         record.prepare(space, shape)
         if not record.own_trials():
-            own = defaults_of(space, record.config)
-            record.study.enqueue_trial(own, user_attrs={"is_default": True})
+            _enqueue_recipe(record, space, display)
         for source in sources:
             display.say(take_over(source, record, space))
         with tracked_run(record.config, _identity(record), folder=_folder(record)) as tracker:
             tracker.describe(_note(record))
             try:
-                search_on_ray(record, display, parent_run_id=tracker.run_id, parallel=parallel)
+                search_on_ray(record, display, parent=tracker, parallel=parallel)
             except Mono3dError:
                 if any(row.is_done for row in ranked(record.study)):
                     _conclude(record, tracker)  # what was found is not lost
                 raise
             return _conclude(record, tracker)
+
+
+def _enqueue_recipe(record: SearchRecord, space: Space, display: SearchDisplay) -> None:
+    """As the first trial; where the space has not its values, the nearest to it."""
+    own = defaults_of(space, record.config)
+    tree = apply_overrides(record.settings.tree, overrides_of(space, FixedTrial(own)))
+    if parse(tree, source=space.source) == record.config:
+        record.study.enqueue_trial(own, user_attrs={"is_default": True})
+        return
+    display.say("the recipe lies outside of the space: the first trial is the nearest to it")
+    record.study.enqueue_trial(own)
 
 
 def report_known(record: SearchRecord, folder: Path) -> SearchOutcome:

@@ -48,7 +48,7 @@ def search_on_ray(
     record: SearchRecord,
     display: SearchDisplay,
     *,
-    parent_run_id: str | None,
+    parent: Tracker,
     parallel: int | None = None,
 ) -> None:
     """Run trials until the budget is spent, as many at a time as there is room for.
@@ -56,7 +56,7 @@ def search_on_ray(
     Args:
         record: Prepared; the recipe's `cluster` says how large a trial is.
         display: Who watches.
-        parent_run_id: Of the search in MLflow.
+        parent: The search's own record in MLflow.
         parallel: Trials at a time; None is what fits the cluster as it is now.
 
     Raises:
@@ -72,7 +72,7 @@ def search_on_ray(
             display.say(f"trial {proposal.number} is not recorded: {error}")
             return NullTracker()
 
-    conductor = Conductor(record, display, start, parent_run_id=parent_run_id)
+    conductor = Conductor(record, display, start, parent=parent)
     with (
         ray_session(record.config.cluster, has_dashboard=True),
         tempfile.TemporaryDirectory(prefix="mono3d-tune-") as folder,

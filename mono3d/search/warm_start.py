@@ -13,12 +13,14 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FixedTrial, TrialState
 
+from mono3d.config.load import flatten
 from mono3d.errors import ConfigError
-from mono3d.search.record import OVERRIDES, SearchRecord, is_finite
+from mono3d.search.record import OVERRIDES, SearchRecord, is_finite, open_search
 from mono3d.search.space import Space, overrides_of
 from mono3d.search.space_points import params_from
 
 _MARK = "imported"
+_EPOCHS = "train.epochs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +50,15 @@ def earlier_search(storage: RDBStorage, name: str) -> Source:
     """
     if name not in optuna.get_all_study_names(storage):
         raise ConfigError(f"--warm-start {name}: the database has no such search")
-    study = optuna.load_study(storage=storage, study_name=name)
-    metrics = study.metric_names or []
+    record = open_search(storage, name)
     known = [
         Known(
             origin=f"{name} #{trial.number}",
-            settings=trial.params,
-            metrics=dict(zip(metrics, trial.values, strict=True)),
+            settings=flatten(record.config_of(trial.number)),
+            metrics=dict(zip(record.settings.objectives, trial.values, strict=True)),
         )
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if _MARK not in trial.user_attrs
+        for trial in record.own_trials()
+        if trial.state == TrialState.COMPLETE
     ]
     return Source(name=name, known=known)
 
@@ -97,6 +98,10 @@ def take_over(source: Source, record: SearchRecord, space: Space) -> str:
     for known in source.known:
         if known.origin in there:
             continue
+        other = _measured_otherwise(known.settings, flatten(record.config), record.epochs)
+        if other is not None:
+            reasons.append(f"{known.origin} has {other}={known.settings[other]}")
+            continue
         if not is_finite(known.metrics, objectives):
             reasons.append(f"{known.origin} was not measured by {objectives[0]}")
             continue
@@ -119,3 +124,12 @@ def take_over(source: Source, record: SearchRecord, space: Space) -> str:
         added += 1
     line = f"warm start: {added} results of {source.name}"
     return line + (f"; {len(reasons)} do not fit, the first: {reasons[0]}" if reasons else "")
+
+
+def _measured_otherwise(
+    theirs: Mapping[str, Any], ours: Mapping[str, str], epochs: int
+) -> str | None:
+    """The first key by which a result cannot stand beside those of a search: data, and length."""
+    ours = {**ours, _EPOCHS: str(epochs)}
+    compared = [key for key in ours if key.startswith("data.") or key == _EPOCHS]
+    return next((k for k in compared if k in theirs and str(theirs[k]) != ours[k]), None)

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,8 +20,10 @@ from mono3d.config.load import load_recipe
 from mono3d.config.training_sections import ClusterConfig
 from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 from mono3d.search.tuner import search_on_ray
+from mono3d.tracking.tracker import NullTracker
 from mono3d.training.ray_session import ray_session
 from tests.search.test_conductor import Lines
+from tests.support.cli_process import finished, start
 from tests.support.searches import new_record, sqlite_url
 
 pytestmark = [
@@ -64,27 +65,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "mono3d.cli.main", "tune", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def begin(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     options = ["--space", "rate.py", "--trials", str(TRIALS), "--sampler", "random"]
-    return start(folder, "mining_study", *options, *SHRUNK, *arguments)
-
-
-def finished(process: "subprocess.Popen[str]") -> str:
-    output, _ = process.communicate(timeout=500)
-    assert process.returncode == 0, output
-    return output
+    return start(folder, "tune", "mining_study", *options, *SHRUNK, *arguments)
 
 
 Trials = Sequence[optuna.trial.FrozenTrial]
@@ -142,8 +125,8 @@ def test_a_killed_search_ends_as_if_nothing_had_happened(
     stored = ("--name", "killed", "--parallel", "1", "cluster.storage=s3://mono3d/searches")
     again = ("--resume", "killed", "--parallel", "1")
     kill_when(begin(folder, *stored), folder, "killed", first_is_on_its_way)
-    kill_when(start(folder, *again), folder, "killed", second_has_begun)
-    output = finished(start(folder, *again))
+    kill_when(start(folder, "tune", *again), folder, "killed", second_has_begun)
+    output = finished(start(folder, "tune", *again))
     after = trials_of(folder, "killed")
 
     assert outcome(after) == outcome(trials_of(folder, "whole"))
@@ -248,7 +231,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     display = Killer(word)
     record = search_of(folder, tmp_path, trials=1, scheduler="none")
-    search_on_ray(record, display, parent_run_id=None, parallel=1)
+    search_on_ray(record, display, parent=NullTracker(), parallel=1)
     assert display.killed
     (trial,) = record.own_trials()
     assert trial.state == TrialState.COMPLETE
@@ -263,7 +246,7 @@ def test_trials_that_are_stopped_leave_no_resources_behind(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     record = search_of(folder, tmp_path, trials=6, scheduler="asha")
-    search_on_ray(record, Lines(), parent_run_id=None, parallel=2)
+    search_on_ray(record, Lines(), parent=NullTracker(), parallel=2)
     states = [trial.state for trial in record.own_trials()]
     assert len(states) == 6
     assert states.count(TrialState.PRUNED) >= 2

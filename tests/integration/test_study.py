@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
+from tests.support.cli_process import finished, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -43,27 +43,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
-    command = [
-        sys.executable, "-m", "mono3d.cli.main", "study", "mining_study",
-        "--variants", "variants.yaml", "--seeds", "0,1", "--name", "tiny", "data.root=data",
-        *SHRUNK, *options,
-    ]  # fmt: skip
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finished(process: "subprocess.Popen[str]") -> str:
-    output, _ = process.communicate(timeout=400)
-    assert process.returncode == 0, output
-    return output
+def begin(folder: Path, *options: str) -> "subprocess.Popen[str]":
+    return start(
+        folder, "study", "mining_study", "--variants", "variants.yaml", "--seeds", "0,1",
+        "--name", "tiny", "data.root=data", *SHRUNK, *options,
+    )  # fmt: skip
 
 
 def known(results: Path) -> dict[str, dict[str, object]]:
@@ -77,7 +61,7 @@ def test_a_killed_study_goes_on_and_is_one_nested_record(
     folder: Path, stack_environ: dict[str, str]
 ) -> None:
     results = folder / "runs" / "tiny" / "results.json"
-    process = start(folder)
+    process = begin(folder)
     deadline = time.monotonic() + 300
     while not known(results) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.2)
@@ -86,7 +70,7 @@ def test_a_killed_study_goes_on_and_is_one_nested_record(
     before = known(results)
     assert 0 < len(before) < len(RUNS)
 
-    output = finished(start(folder))
+    output = finished(begin(folder))
     after = known(results)
     assert sorted(after) == RUNS
     for name, cell in before.items():
@@ -118,7 +102,7 @@ def test_a_killed_study_goes_on_and_is_one_nested_record(
     assert str(after["gmm-seed1"]["checkpoint"]).startswith("s3://mono3d/studies/tiny-gmm-seed1-")
 
     # Nothing is left to do; the report alone needs neither data nor servers.
-    report = finished(start(folder, "--report", "data.root=elsewhere"))
+    report = finished(begin(folder, "--report", "data.root=elsewhere"))
     assert f"results  {results.relative_to(folder)}" in report
 
 
@@ -127,7 +111,7 @@ def test_without_ray_the_same_runs_say_the_same(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     output = finished(
-        start(folder, "--local", "--json", "local.json", "cluster.storage=local", "--name", "local")
+        begin(folder, "--local", "--json", "local.json", "cluster.storage=local", "--name", "local")
     )
     assert "report   runs/local/report.md" in output
     alone, on_ray = known(folder / "local.json"), known(folder / "runs/tiny/results.json")

@@ -66,7 +66,9 @@ class Search:
         self.record = new_record(url, **settings) if is_new else reopened(url)
         self.display = Lines()
         self.trackers: dict[int, Records] = {}
-        self.conductor = Conductor(self.record, self.display, self._start, parent_run_id="parent")
+        parent = NullTracker()
+        parent.run_id = "parent"
+        self.conductor = Conductor(self.record, self.display, self._start, parent)
 
     def _start(self, proposal: Proposal, identity: RunIdentity) -> Records:
         self.trackers[proposal.number] = Records(identity)

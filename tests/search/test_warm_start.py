@@ -71,6 +71,18 @@ def test_what_does_not_fit_is_left_out_and_said(url: str) -> None:
     assert trial.state == TrialState.COMPLETE
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("data.root", "elsewhere"), ("train.epochs", "1"), ("train.epochs", 90)]
+)
+def test_what_was_measured_otherwise_is_left_out(url: str, key: str, value: object) -> None:
+    record = new_record(url)
+    fits = {"optim.lr": "0.001", "mining.kind": "none", "train.batch_size": "4"}
+    alike = {"data.root": "somewhere", "train.epochs": "9"}
+    line = take_over(source(known({**fits, **alike}), known({**fits, key: value})), record, SPACE)
+    assert line.startswith("warm start: 1 results of elsewhere; 1 do not fit, the first: ")
+    assert line.endswith(f"has {key}={value}")
+
+
 def test_a_search_that_is_not_there(url: str) -> None:
     storage = open_database(url, creates=True)
     with pytest.raises(ConfigError, match="--warm-start nobody: the database has no such search"):
