@@ -81,10 +81,9 @@ def read_verified(location: str | Path, name: str) -> bytes:
     kept = cache.read(expected, int(str(entry["size"]))) if is_s3(location) else None
     if kept is not None and hashlib.sha256(kept).hexdigest() == expected:
         return kept
-    try:
-        content = read_bytes(join(location, name))
-    except StorageError as error:
-        raise CheckpointError(f"checkpoint {location}: {error}") from error
+    if not exists(join(location, name)):
+        raise _missing(location, name)
+    content = read_bytes(join(location, name))
     _check_size(location, name, len(content), entry)
     if hashlib.sha256(content).hexdigest() != expected:
         raise _damaged(location, name)
@@ -131,7 +130,7 @@ def tensors_of(content: bytes, source: str) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load(content)
     except SafetensorError as error:
         raise CheckpointError(f"{source}: cannot be read as safetensors: {error}") from error
-    return tensors
+    return {name: tensors[name] for name in sorted(tensors)}
 
 
 def _entry(location: str | Path, name: str) -> dict[str, object]:
@@ -161,7 +160,7 @@ def _read_manifest(location: str | Path) -> dict[str, dict[str, object]]:
 
 def _check_file(location: str | Path, path: Path, entry: Mapping[str, object]) -> None:
     if not path.is_file():
-        raise CheckpointError(f"checkpoint {location}: {path.name} is missing; use another one")
+        raise _missing(location, path.name)
     _check_size(location, path.name, path.stat().st_size, entry)
     if sha256(path) != entry["sha256"]:
         raise _damaged(location, path.name)
@@ -173,6 +172,10 @@ def _check_size(location: str | Path, name: str, size: int, entry: Mapping[str, 
             f"checkpoint {location}: {name} has {size} bytes, {entry['size']} were written; "
             "use another one"
         )
+
+
+def _missing(location: str | Path, name: str) -> CheckpointError:
+    return CheckpointError(f"checkpoint {location}: {name} is missing; use another one")
 
 
 def _damaged(location: str | Path, name: str) -> CheckpointError:
