@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from statistics import fmean
 from typing import Any, Protocol, runtime_checkable
 
 from mono3d.config.load import flatten
 from mono3d.errors import ConfigError, Mono3dError
-from mono3d.search.record import Proposal, SearchRecord, is_finite
+from mono3d.search.record import Proposal, SearchRecord, is_finite, means_of
 from mono3d.search.settings import Budget
 from mono3d.search.trial import RunEnd, TrialEnd, TrialReport
 from mono3d.tracking.records import MetricRecord
@@ -102,11 +101,6 @@ class Conductor:
         self._running: dict[int, _Running] = {}
         self._alike: list[str] = []
         """Reasons of the failures of this call, without their numbers."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the budget is spent, or the search cannot go on."""
-        return self.failure is not None or self._spent() is not None
 
     def begin(self) -> Proposal | None:
         """The next trial, None if there shall be no further one."""
@@ -237,7 +231,7 @@ class Conductor:
     def _finish(self, running: _Running, runs: Sequence[RunEnd]) -> None:
         proposal, tracker = running.proposal, running.tracker
         per_run = [[run.metrics[metric] for metric in self._objectives] for run in runs]
-        means = [fmean(column) for column in zip(*per_run, strict=True)]
+        means = means_of(per_run)
         now_ms = int(time.time() * 1000)
         metrics = {f"objective/{m}": v for m, v in zip(self._objectives, means, strict=True)}
         tracker.log_metrics([MetricRecord(step=running.step, time_ms=now_ms, metrics=metrics)])

@@ -182,7 +182,7 @@ class SearchRecord:
             self.study.set_user_attr(_MEASURED, True)
 
     def finish(self, number: int, per_run: Sequence[Sequence[float]], **facts: Any) -> None:
-        """Write down that a trial is complete; its values are the means over its runs.
+        """Write down that a trial is complete; its values are `means_of` its runs.
 
         Args:
             number: Of the trial.
@@ -195,8 +195,7 @@ class SearchRecord:
         curve = self.trial(number).intermediate_values
         if len(self.settings.objectives) == 1 and self.epochs_of(number) not in curve:
             self._trials[number].report(per_run[0][0], self.epochs_of(number))
-        means = [statistics.fmean(column) for column in zip(*per_run, strict=True)]
-        self._tell(number, means)
+        self._tell(number, means_of(per_run))
 
     def stop(self, number: int, reason: str, **facts: Any) -> None:
         """Write down that a trial was stopped early; its last value on the way stays."""
@@ -251,8 +250,8 @@ class SearchRecord:
         return self.study.ask(), False
 
     def _is_grid_done(self, begun: Sequence[FrozenTrial]) -> bool:
-        """The recipe itself is no point of it."""
-        points = sum("is_default" not in trial.user_attrs for trial in begun)
+        """The first trial, which was put there, is no point of it."""
+        points = sum("fixed_params" not in trial.system_attrs for trial in begun)
         is_grid = self.settings.sampler == "grid"
         return is_grid and points >= grid_size(self.settings, self._shape)
 
@@ -314,6 +313,11 @@ def open_search(storage: RDBStorage, name: str) -> SearchRecord:
         raise ConfigError(f"search {name}: was not made by mono3d tune")
     settings = read_settings(stored, source=f"search {name}")
     return SearchRecord(study, settings, str(storage.url))
+
+
+def means_of(per_run: Sequence[Sequence[float]]) -> list[float]:
+    """Of each objective, the mean over a trial's runs."""
+    return [statistics.fmean(column) for column in zip(*per_run, strict=True)]
 
 
 def is_finite(values: Mapping[str, float], metrics: Sequence[str]) -> bool:
