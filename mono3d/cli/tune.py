@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mono3d.search.record import SearchRecord
     from mono3d.search.runs import SearchOutcome
     from mono3d.search.settings import Budget, SearchSettings
-    from mono3d.search.space import Objective, Space
+    from mono3d.search.space import Objective, Space, SpaceShape
     from mono3d.search.warm_start import Source
 
 _INTERRUPTED = 130
@@ -150,19 +150,21 @@ def tune(
         return
     if recipe is None or space is None:
         raise ConfigError("tune: needs RECIPE and --space FILE, or --resume NAME")
-    from mono3d.search.runs import begin_search
+    from mono3d.search.runs import begin_search, check_search
     from mono3d.search.space import load_space, objectives_of
 
     loaded = load_space(space)
     objectives = objectives_of(objective) if objective else loaded.objectives
     settings = _settings(recipe, overrides or [], loaded, objectives, choices, budget)
+    shape = check_search(settings, loaded)
     if dry_run:
-        _show_plan(settings, loaded)
+        _show_plan(settings, shape)
         return
     storage = open_database(url, creates=True)
     sources = _sources(storage, settings, warm_start or [], warm_start_mlflow)
     name = name or f"{Path(recipe).stem}-{Path(space).stem}"
-    _work(begin_search(storage, name, settings, loaded), loaded, parallel, sources=sources)
+    record = begin_search(storage, name, settings)
+    _work(record, loaded, shape, parallel, sources=sources)
 
 
 def database_url() -> str:
@@ -234,18 +236,21 @@ def _go_on(
     storage: "RDBStorage", name: str, budget: Mapping[str, Any], parallel: int | None
 ) -> None:
     from mono3d.search.record import open_search
-    from mono3d.search.runs import load_its_space
+    from mono3d.search.runs import check_search, load_its_space
     from mono3d.search.settings import raised
 
     record = open_search(storage, name)
     space = load_its_space(record)
-    changed = raised(record.settings.budget, budget) if budget else None
-    _work(record, space, parallel, budget=changed)
+    settings = record.settings
+    changed = raised(settings.budget, budget) if budget else settings.budget
+    shape = check_search(settings.model_copy(update={"budget": changed}), space)
+    _work(record, space, shape, parallel, budget=changed if budget else None)
 
 
 def _work(
     record: "SearchRecord",
     space: "Space",
+    shape: "SpaceShape",
     parallel: int | None,
     *,
     sources: "tuple[Source, ...]" = (),
@@ -257,7 +262,7 @@ def _work(
     try:
         with TuneDisplay(record) as display:
             outcome = run_search(
-                record, space, display, parallel=parallel, sources=sources, budget=budget
+                record, space, shape, display, parallel=parallel, sources=sources, budget=budget
             )
     except KeyboardInterrupt:
         typer.echo(f"interrupted; mono3d tune --resume {record.name} goes on", err=True)
@@ -278,10 +283,7 @@ def show_outcome(outcome: "SearchOutcome") -> None:
         typer.echo(f"MLflow run {outcome.run_id}")
 
 
-def _show_plan(settings: "SearchSettings", space: "Space") -> None:
-    from mono3d.search.runs import check_search
-
-    shape = check_search(settings, space)
+def _show_plan(settings: "SearchSettings", shape: "SpaceShape") -> None:
     table = Table("setting", "from")
     for key, distribution in shape.distributions.items():
         table.add_row(key, str(distribution))

@@ -84,15 +84,12 @@ def check_search(settings: SearchSettings, space: Space) -> SpaceShape:
     return shape
 
 
-def begin_search(
-    storage: RDBStorage, name: str, settings: SearchSettings, space: Space
-) -> SearchRecord:
-    """Put a search into the database.
+def begin_search(storage: RDBStorage, name: str, settings: SearchSettings) -> SearchRecord:
+    """Put a search that was checked into the database.
 
     Raises:
-        Mono3dError: It is wrong, or there is one of this name.
+        ConfigError: There is one of this name, or its runs.
     """
-    check_search(settings, space)
     config = parse(settings.tree, source=settings.recipe)
     first = run_location(config, run_name(name, settings, 0, settings.seed))
     if not is_free(first):
@@ -106,6 +103,7 @@ def begin_search(
 def run_search(
     record: SearchRecord,
     space: Space,
+    shape: SpaceShape,
     display: SearchDisplay,
     *,
     parallel: int | None = None,
@@ -119,17 +117,16 @@ def run_search(
     Args:
         record: Of a search that has just begun, or of one that was interrupted.
         space: What it searches.
+        shape: Of the space, as `check_search` found it.
         display: Who watches.
         parallel: Trials at a time; None is what fits the cluster.
         sources: Where results of earlier trials come from.
         budget: In place of the one it has.
 
     Raises:
-        Mono3dError: Space, recipe or data are wrong, or Ray cannot be used.
+        Mono3dError: Another process works on it, Ray cannot be used, or the search cannot go on.
     """
     with only_this_process(record.name, record.database):
-        changed = {} if budget is None else {"budget": budget}
-        shape = check_search(record.settings.model_copy(update=changed), space)
         if budget is not None:
             record.raise_budget(budget)
         record.prepare(space, shape)
