@@ -47,7 +47,8 @@ def main() -> None:
     try:
         app()
     except Mono3dError as error:
-        typer.echo(f"mono3d: {error}", err=True)
+        # Notes are advice to who gave the command; whoever writes errors down leaves them out.
+        typer.echo("; ".join([f"mono3d: {error}", *getattr(error, "__notes__", ())]), err=True)
         sys.exit(2)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mono3d.search.space import Objective, Space, SpaceShape
     from mono3d.search.warm_start import Source
 
+_TRIALS = 24
 _INTERRUPTED = 130
 """As a shell has it."""
 
@@ -48,7 +49,7 @@ def tune(
         str | None, typer.Option(help="Python file of the space, such as tune_spaces/mining.py.")
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Trials, all calls together. Default: 24.")
+        int | None, typer.Option(min=1, help=f"Trials, all calls together. Default: {_TRIALS}.")
     ] = None,
     hours: Annotated[
         float | None, typer.Option(help="No further trial after so many hours; others stop.")
@@ -96,6 +97,10 @@ def tune(
         int | None,
         typer.Option(min=2, help="grid: of a range without steps of its own. Default: 3."),
     ] = None,
+    population: Annotated[
+        int | None,
+        typer.Option(min=2, help="nsga2: trials of a generation. Default: a quarter, 4 to 50."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of proposals and trials. Default: the recipe's.")
     ] = None,
@@ -132,12 +137,13 @@ def tune(
     budget = _given(trials=trials, hours=hours, gpu_hours=gpu_hours)
     choices = _given(
         sampler=sampler, scheduler=scheduler, grace_epochs=grace_epochs, reduction=reduction,
-        grid_points=grid_points, seed=seed, repeats=repeats,
+        grid_points=grid_points, population=population, seed=seed, repeats=repeats,
+        warm_start=warm_start, warm_start_mlflow=warm_start_mlflow,
     )  # fmt: skip
     if resume is not None:
         others = _given(
-            recipe=recipe, space=space, name=name, objective=objective, warm_start=warm_start,
-            warm_start_mlflow=warm_start_mlflow, dry_run=dry_run or None, **choices,
+            recipe=recipe, space=space, name=name, objective=objective, dry_run=dry_run or None,
+            **choices,
         )  # fmt: skip
         if others:
             first = next(iter(others))
@@ -161,7 +167,7 @@ def tune(
         _show_plan(settings, shape)
         return
     storage = open_database(url, creates=True)
-    sources = _sources(storage, settings, warm_start or [], warm_start_mlflow)
+    sources = _sources(storage, settings)
     name = name or f"{Path(recipe).stem}-{Path(space).stem}"
     record = begin_search(storage, name, settings)
     _work(record, loaded, shape, parallel, sources=sources)
@@ -195,7 +201,12 @@ def _settings(
     tree = apply_overrides(read_recipe(recipe), given)
     config = parse(tree, source=recipe)
     usual = ("tpe", "asha") if len(objectives) == 1 else ("nsga2", "none")
-    chosen = {"sampler": usual[0], "scheduler": usual[1], "seed": config.seed, **choices}
+    # A generation of Optuna's own 50 would be the whole of a small search, and random.
+    population = max(4, min(50, budget.get("trials", _TRIALS) // 4))
+    chosen = {
+        "sampler": usual[0], "scheduler": usual[1], "seed": config.seed, "population": population,
+        **choices,
+    }  # fmt: skip
     every = "evaluation.every_epochs"
     is_said = every in dict(given)
     if chosen["scheduler"] != "none" and config.evaluation.every_epochs != 1 and not is_said:
@@ -212,24 +223,19 @@ def _settings(
             "about": space.about,
             "space_digest": space.digest,
             "objectives": {each.metric: each.mode for each in objectives},
-            "budget": dict(budget),
+            "budget": {"trials": _TRIALS, **budget},
             **chosen,
         },
         source="tune",
     )
 
 
-def _sources(
-    storage: "RDBStorage", settings: "SearchSettings", names: Sequence[str], query: str | None
-) -> "tuple[Source, ...]":
+def _sources(storage: "RDBStorage", settings: "SearchSettings") -> "list[Source]":
     from mono3d.config.load import parse
-    from mono3d.search.warm_start import earlier_search, mlflow_runs
+    from mono3d.search.warm_start import sources_of
 
-    sources = [earlier_search(storage, name) for name in names]
-    if query is not None:
-        config = parse(settings.tree, source=settings.recipe)
-        sources.append(mlflow_runs(config.tracking.experiment, query))
-    return tuple(sources)
+    config = parse(settings.tree, source=settings.recipe)
+    return sources_of(storage, settings, config.tracking.experiment)
 
 
 def _go_on(
@@ -244,7 +250,8 @@ def _go_on(
     settings = record.settings
     changed = raised(settings.budget, budget) if budget else settings.budget
     shape = check_search(settings.model_copy(update={"budget": changed}), space)
-    _work(record, space, shape, parallel, budget=changed if budget else None)
+    sources = [] if record.is_begun else _sources(storage, settings)
+    _work(record, space, shape, parallel, sources=sources, budget=changed if budget else None)
 
 
 def _work(
@@ -253,7 +260,7 @@ def _work(
     shape: "SpaceShape",
     parallel: int | None,
     *,
-    sources: "tuple[Source, ...]" = (),
+    sources: "Sequence[Source]" = (),
     budget: "Budget | None" = None,
 ) -> None:
     from mono3d.cli.tune_display import TuneDisplay

@@ -49,7 +49,7 @@ def study_on_ray(
                 name=study.run_name(plan),
                 sink=sink,
                 recipe=study.recipe,
-                parent_run_id=tracker.run_id,
+                parent=tracker,
                 tags={"study": study.name, "variant": cell.variant, "seed": str(cell.seed)},
                 exports_network=False,
             )

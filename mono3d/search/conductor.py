@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
+from optuna.trial import TrialState
+
 from mono3d.config.load import flatten
-from mono3d.errors import ConfigError, Mono3dError
+from mono3d.errors import ConfigError, Mono3dError, StorageError
 from mono3d.search.record import Proposal, SearchRecord, is_finite, means_of
 from mono3d.search.settings import Budget
 from mono3d.search.trial import RunEnd, TrialEnd, TrialReport
@@ -107,9 +109,14 @@ class Conductor:
         spent = self._spent()
         while self.failure is None and (spent is None or self._record.has_unfinished):
             proposal = self._propose()
-            if proposal is None or spent is None:
+            if proposal is None:
+                return None
+            if spent is not None:
+                self._stop(proposal.number, spent)  # of an earlier call: it ends here
+            elif proposal.same_as is not None:
+                self._end_as(proposal.number, proposal.same_as)
+            else:
                 return proposal
-            self._stop(proposal.number, spent)  # of an earlier call: it ends here
         return None
 
     def _propose(self) -> Proposal | None:
@@ -151,7 +158,11 @@ class Conductor:
         return not is_bad and spent is None and self.failure is None
 
     def ended(self, end: TrialEnd) -> None:
-        """Take in a trial's end; one that was stopped before is over already."""
+        """Take in a trial's end; one that was stopped before is over already.
+
+        Where the store of checkpoints is at fault, the search ends and the trial does not: the
+        next one would fail as well.
+        """
         running = self._running.get(end.number)
         if running is None:
             return
@@ -161,6 +172,9 @@ class Conductor:
         for number, run in enumerate(end.runs):
             self._log(running, run.records, number)
         self._note_hours()
+        if end.is_stores_fault:
+            self.failure = StorageError(f"{end.error}; --resume {self._record.name} goes on")
+            return
         if end.error is not None:
             self._fail(end.number, end.error)
             return
@@ -178,6 +192,16 @@ class Conductor:
         """A trial's actor has died more often than is borne."""
         if number in self._running:
             self._fail(number, "its process died again and again")
+
+    def settle(self) -> None:
+        """Tell MLflow the ends of trials that it was not there to hear."""
+        if self._parent.run_id is None:
+            return  # it is not there, or was not asked for
+        for number, status in self._record.owed.items():
+            proposal = self._record.proposal_of(number)
+            if not self._start_tracker(proposal, self._identity(proposal)).close(status):
+                return
+            self._record.note_owed(number, None)
 
     def abandon(self) -> None:
         """Close the records of trials that go on with the next call."""
@@ -203,7 +227,7 @@ class Conductor:
                 "seed": ", ".join(map(str, settings.seeds)),
                 "trial.settings": ", ".join(f"{k}={v}" for k, v in proposal.settings.items()),
             },
-            parent_run_id=self._parent.run_id,
+            parent=self._parent,
         )
 
     def _is_measured(self, metrics: Mapping[str, float]) -> bool:
@@ -232,9 +256,7 @@ class Conductor:
         proposal, tracker = running.proposal, running.tracker
         per_run = [[run.metrics[metric] for metric in self._objectives] for run in runs]
         means = means_of(per_run)
-        now_ms = int(time.time() * 1000)
-        metrics = {f"objective/{m}": v for m, v in zip(self._objectives, means, strict=True)}
-        tracker.log_metrics([MetricRecord(step=running.step, time_ms=now_ms, metrics=metrics)])
+        self._log_objectives(running, means)
         tracker.log_checkpoint(runs[0].best_checkpoint, {"run": proposal.run_names[0]})
         with self._closing(running, "finished", "", means[0]):
             self._record.finish(
@@ -245,6 +267,27 @@ class Conductor:
                 epochs=self._record.epochs_of(proposal.number),
                 run_id=tracker.run_id,
             )
+
+    def _end_as(self, number: int, other: int) -> None:
+        """End a trial as another one of the same settings and seeds has."""
+        running, earlier = self._running[number], self._record.trial(other)
+        is_finished = earlier.state == TrialState.COMPLETE
+        if is_finished:
+            self._log_objectives(running, earlier.values)
+            running.value = earlier.values[0]
+            facts = {"run": earlier.user_attrs["run"]}
+            running.tracker.log_checkpoint(earlier.user_attrs["checkpoint"], facts)
+        state = "finished" if is_finished else "stopped early"
+        reason = f"has the settings of trial {other}"
+        with self._closing(running, state, reason, running.value):
+            self._record.finish_as(number, earlier, reason)
+
+    def _log_objectives(self, running: _Running, values: Sequence[float]) -> None:
+        now_ms = int(time.time() * 1000)
+        metrics = {f"objective/{m}": v for m, v in zip(self._objectives, values, strict=True)}
+        running.tracker.log_metrics(
+            [MetricRecord(step=running.step, time_ms=now_ms, metrics=metrics)]
+        )
 
     def _stop(self, number: int, reason: str) -> None:
         running = self._running[number]
@@ -269,7 +312,8 @@ class Conductor:
         number = running.proposal.number
         # An earlier call may have left another reason.
         running.tracker.set_tags({"trial.state": state, "trial.reason": reason})
-        running.tracker.close(_STATUSES[state])
+        if not running.tracker.close(_STATUSES[state]):
+            self._record.note_owed(number, _STATUSES[state])
         yield
         del self._running[number]
         self._display.ended(number, state, value, reason)

@@ -5,12 +5,13 @@ a killed process left running is proposed again first, under its own number, and
 from its last checkpoint.
 """
 
+import json
 import math
 import statistics
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
@@ -29,10 +30,14 @@ from mono3d.training.run_record import run_location
 
 _SETTINGS = "settings"
 _MEASURED = "is_measured"
+_OWED = "owed"
+_BEGUN = "is_begun"
 _BAD_AFTER = "bad_after"
 """Of a trial: the epoch after which it was found worse than others."""
 OVERRIDES = "overrides"
 """What a trial changes in the recipe; of one from elsewhere, too."""
+_OF_ITS_RUNS = ("epochs", "run", "run_id", "checkpoint", "repeats")
+"""Of a trial: what is known of its runs."""
 _MOST_INVALID = 20
 """Draws in a row that the schema refuses, before the space is taken to be wrong."""
 
@@ -47,16 +52,18 @@ class Proposal:
     configs: Sequence[RunConfig]
     """One for each seed."""
     run_names: Sequence[str]
-    is_resumed: bool
+    is_resumed: bool = False
+    same_as: int | None = None
+    """An earlier trial of the same settings, whose end is known: seeds are the same too."""
 
 
 class SearchRecord:
     """The searched trials of one study, for one process at a time."""
 
-    def __init__(self, study: optuna.Study, settings: SearchSettings, database: str) -> None:
-        """Of a study that `create_search` or `open_search` made; `database` is its URL."""
+    def __init__(self, study: optuna.Study, settings: SearchSettings, storage: RDBStorage) -> None:
+        """Of a study that `create_search` or `open_search` made, in its database."""
         self.study = study
-        self.database = database
+        self.storage = storage
         self.settings = settings
         self._trials: dict[int, Trial] = {}
         self._began_s: dict[int, float] = {}
@@ -81,9 +88,7 @@ class SearchRecord:
         """
         self._space, self._shape = space, shape
         self.config = parse(self.settings.tree, source=self.settings.recipe)
-        usual = FixedTrial(defaults_of(space, self.config))
-        tree = apply_overrides(self.settings.tree, overrides_of(space, usual))
-        self.epochs = parse(tree, source=space.source).train.epochs
+        self.epochs = usual_config(self.settings, space).train.epochs
         self.study.pruner = make_pruner(self.settings, self.epochs)
         self._unfinished = [
             trial for trial in self.study.get_trials(False, (TrialState.RUNNING,)) if _is_own(trial)
@@ -126,26 +131,22 @@ class SearchRecord:
                 reason = str(error)
                 self.fail(trial.number, reason)
                 continue
+            same = self._same_as(overrides)
             trial.set_user_attr(OVERRIDES, dict(overrides))
             self._epochs[trial.number] = config.train.epochs
-            return Proposal(
-                number=trial.number,
-                settings=dict(overrides),
-                configs=[config.model_copy(update={"seed": s}) for s in self.settings.seeds],
-                run_names=[
-                    run_name(self.name, self.settings, trial.number, s) for s in self.settings.seeds
-                ],
-                is_resumed=is_resumed,
-            )
+            proposal = self._proposal(trial.number, overrides, config)
+            return replace(proposal, is_resumed=is_resumed, same_as=same)
         raise ConfigError(f"{_MOST_INVALID} proposals in a row are no runs: {reason}")
 
+    def proposal_of(self, number: int) -> Proposal:
+        """What was proposed once."""
+        overrides = list(self.trial(number).user_attrs[OVERRIDES].items())
+        config = parse(apply_overrides(self.settings.tree, overrides), source=f"trial {number}")
+        return self._proposal(number, overrides, config)
+
     def config_of(self, number: int) -> RunConfig:
-        """Of a trial's first run, as far as the space decided it."""
-        settings = self.trial(number).user_attrs[OVERRIDES]
-        config = parse(
-            apply_overrides(self.settings.tree, settings.items()), source=f"trial {number}"
-        )
-        return config.model_copy(update={"seed": self.settings.seed})
+        """Of a trial's first run."""
+        return self.proposal_of(number).configs[0]
 
     def is_bad(self, number: int, epoch: int, value: float) -> bool:
         """Write down a value on the way; whether the trial should be stopped early.
@@ -176,6 +177,15 @@ class SearchRecord:
         """Whether any trial was ever evaluated by all objectives."""
         return bool(self.study.user_attrs.get(_MEASURED))
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether all that comes before its first trial was done."""
+        return bool(self.study.user_attrs.get(_BEGUN))
+
+    def note_begun(self) -> None:
+        """The first trial may come."""
+        self.study.set_user_attr(_BEGUN, True)
+
     def note_measured(self) -> None:
         """Once is enough."""
         if not self.is_measured:
@@ -197,6 +207,17 @@ class SearchRecord:
             self._trials[number].report(per_run[0][0], self.epochs_of(number))
         self._tell(number, means_of(per_run))
 
+    def finish_as(self, number: int, earlier: FrozenTrial, reason: str) -> None:
+        """Write down that a trial ended as another one did, which had its settings and seeds."""
+        for epoch, value in earlier.intermediate_values.items():
+            self._trials[number].report(value, epoch)
+        known = {k: v for k, v in earlier.user_attrs.items() if k in _OF_ITS_RUNS}
+        self._note(number, **{**known, "reason": reason})
+        if earlier.state == TrialState.COMPLETE:
+            self._tell(number, earlier.values)
+        else:
+            self._tell(number, state=earlier.state)
+
     def stop(self, number: int, reason: str, **facts: Any) -> None:
         """Write down that a trial was stopped early; its last value on the way stays."""
         self._note(number, reason=reason, **facts)
@@ -206,6 +227,18 @@ class SearchRecord:
         """Write down that a trial came to nothing, and why."""
         self._note(number, reason=reason, **facts)
         self._tell(number, state=TrialState.FAIL)
+
+    @property
+    def owed(self) -> Mapping[int, str]:
+        """Trials that are over and whose end MLflow was not there to hear → their status there."""
+        return {int(k): v for k, v in self.study.user_attrs.get(_OWED, {}).items()}
+
+    def note_owed(self, number: int, status: str | None) -> None:
+        """Remember that the end of a trial is owed to MLflow; None when that is settled."""
+        others = {str(k): v for k, v in self.owed.items() if k != number}
+        self.study.set_user_attr(
+            _OWED, others if status is None else {**others, str(number): status}
+        )
 
     def trial(self, number: int) -> FrozenTrial:
         """As the database has it."""
@@ -237,6 +270,30 @@ class SearchRecord:
         """Of all trials run here, added up."""
         return math.fsum(trial.user_attrs.get("seconds", 0.0) for trial in self.own_trials())
 
+    def _proposal(
+        self, number: int, overrides: Sequence[tuple[str, Any]], config: RunConfig
+    ) -> Proposal:
+        seeds = self.settings.seeds
+        return Proposal(
+            number=number,
+            settings=dict(overrides),
+            configs=[config.model_copy(update={"seed": seed}) for seed in seeds],
+            run_names=[run_name(self.name, self.settings, number, seed) for seed in seeds],
+        )
+
+    def _same_as(self, overrides: Sequence[tuple[str, Any]]) -> int | None:
+        wanted = json.loads(json.dumps(dict(overrides)))  # as the database has it
+        return next(
+            (
+                trial.number
+                for trial in self.own_trials()
+                if (trial.state == TrialState.COMPLETE or _BAD_AFTER in trial.user_attrs)
+                and trial.state.is_finished()
+                and trial.user_attrs.get(OVERRIDES) == wanted
+            ),
+            None,
+        )
+
     def _next(self) -> tuple[Trial | None, bool]:
         if self._unfinished:
             frozen = self._unfinished.pop(0)
@@ -266,6 +323,13 @@ class SearchRecord:
             trial.set_user_attr(key, value)
 
 
+def usual_config(settings: SearchSettings, space: Space) -> RunConfig:
+    """The recipe as it stands, or the nearest to it in the space."""
+    recipe = parse(settings.tree, source=settings.recipe)
+    usual = FixedTrial(defaults_of(space, recipe))
+    return parse(apply_overrides(settings.tree, overrides_of(space, usual)), source=space.source)
+
+
 def run_name(search: str, settings: SearchSettings, number: int, seed: int) -> str:
     """Of a trial's run, on storage and in MLflow."""
     name = f"{search}-{number:04d}"
@@ -281,6 +345,7 @@ def create_search(storage: RDBStorage, name: str, settings: SearchSettings) -> S
     config = parse(settings.tree, source=settings.recipe)
     longest = f"{name}-{'0' * 6}-seed{max(settings.seeds)}"
     run_location(config, longest)
+    _clear_away(storage, name)
     try:
         study = optuna.create_study(
             storage=storage, study_name=name, directions=_directions(settings)
@@ -294,7 +359,7 @@ def create_search(storage: RDBStorage, name: str, settings: SearchSettings) -> S
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(settings.objectives))
     study.set_user_attr(_SETTINGS, settings.model_dump(mode="json"))
-    return SearchRecord(study, settings, str(storage.url))
+    return SearchRecord(study, settings, storage)
 
 
 def open_search(storage: RDBStorage, name: str) -> SearchRecord:
@@ -312,7 +377,15 @@ def open_search(storage: RDBStorage, name: str) -> SearchRecord:
     if stored is None:
         raise ConfigError(f"search {name}: was not made by mono3d tune")
     settings = read_settings(stored, source=f"search {name}")
-    return SearchRecord(study, settings, str(storage.url))
+    return SearchRecord(study, settings, storage)
+
+
+def _clear_away(storage: RDBStorage, name: str) -> None:
+    """What a process left that was killed while it created a search."""
+    if name in optuna.get_all_study_names(storage):
+        study = optuna.load_study(storage=storage, study_name=name)
+        if not study.user_attrs and not study.get_trials(deepcopy=False):
+            optuna.delete_study(study_name=name, storage=storage)
 
 
 def means_of(per_run: Sequence[Sequence[float]]) -> list[float]:

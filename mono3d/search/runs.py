@@ -1,28 +1,22 @@
 """A search from its beginning to its report."""
 
-import fcntl
-import hashlib
-import os
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna.storages import RDBStorage
-from optuna.trial import FixedTrial
-from sqlalchemy.engine import make_url
 
-from mono3d.config.load import apply_overrides, dump_yaml, parse
+from mono3d.config.load import dump_yaml, parse
 from mono3d.errors import ConfigError, DataError, Mono3dError
 from mono3d.search.conductor import SearchDisplay
-from mono3d.search.record import SearchRecord, create_search, run_name
+from mono3d.search.lock import only_this_process
+from mono3d.search.record import SearchRecord, create_search, run_name, usual_config
 from mono3d.search.report.table import ranked
 from mono3d.search.samplers import check_sampler
 from mono3d.search.settings import Budget, SearchSettings
-from mono3d.search.space import Space, SpaceShape, load_space, overrides_of
+from mono3d.search.space import Space, SpaceShape, load_space
 from mono3d.search.space_points import defaults_of
 from mono3d.search.space_walk import check_space
 from mono3d.search.tuner import search_on_ray
@@ -77,11 +71,21 @@ def check_search(settings: SearchSettings, space: Space) -> SpaceShape:
     config = parse(settings.tree, source=settings.recipe)
     shape = check_space(space, settings.tree, source=settings.recipe)
     check_sampler(settings.sampler, shape)
+    _check_scheduler(settings, usual_config(settings, space).train.epochs)
     if settings.budget.gpu_hours is not None and not config.cluster.gpus_per_worker:
         raise ConfigError("--gpu-hours: cluster.gpus_per_worker=0, so a trial has no GPU")
     for split in SPLITS:
         build_dataset(config, split, with_points=False)
     return shape
+
+
+def _check_scheduler(settings: SearchSettings, epochs: int) -> None:
+    grace = settings.grace_epochs
+    if settings.scheduler != "none" and grace > 1 and grace >= epochs:
+        raise ConfigError(
+            f"--grace-epochs {grace}: a trial has train.epochs={epochs}, so {settings.scheduler} "
+            "would stop none; take fewer, or --scheduler none"
+        )
 
 
 def begin_search(storage: RDBStorage, name: str, settings: SearchSettings) -> SearchRecord:
@@ -120,20 +124,18 @@ def run_search(
         shape: Of the space, as `check_search` found it.
         display: Who watches.
         parallel: Trials at a time; None is what fits the cluster.
-        sources: Where results of earlier trials come from.
+        sources: Where results of earlier trials come from, of a search that has just begun.
         budget: In place of the one it has.
 
     Raises:
         Mono3dError: Another process works on it, Ray cannot be used, or the search cannot go on.
     """
-    with only_this_process(record.name, record.database):
+    with only_this_process(record.name, record.storage):
         if budget is not None:
             record.raise_budget(budget)
         record.prepare(space, shape)
-        if not record.own_trials():
-            _enqueue_recipe(record, space, display)
-        for source in sources:
-            display.say(take_over(source, record, space))
+        if not record.is_begun:
+            _prepare(record, space, sources, display)
         with tracked_run(record.config, _identity(record), folder=_folder(record)) as tracker:
             tracker.describe(_note(record))
             try:
@@ -145,11 +147,21 @@ def run_search(
             return _conclude(record, tracker)
 
 
+def _prepare(
+    record: SearchRecord, space: Space, sources: Sequence[Source], display: SearchDisplay
+) -> None:
+    """What comes before the first trial; killed on the way, the next call does the rest."""
+    if not record.own_trials():
+        _enqueue_recipe(record, space, display)
+    for source in sources:
+        display.say(take_over(source, record, space))
+    record.note_begun()
+
+
 def _enqueue_recipe(record: SearchRecord, space: Space, display: SearchDisplay) -> None:
     """As the first trial; where the space has not its values, the nearest to it."""
     own = defaults_of(space, record.config)
-    tree = apply_overrides(record.settings.tree, overrides_of(space, FixedTrial(own)))
-    if parse(tree, source=space.source) == record.config:
+    if usual_config(record.settings, space) == record.config:
         record.study.enqueue_trial(own, user_attrs={"is_default": True})
         return
     display.say("the recipe lies outside of the space: the first trial is the nearest to it")
@@ -209,37 +221,6 @@ def _summary(record: SearchRecord) -> MetricRecord:
 def _note(record: SearchRecord) -> str:
     """What it asks, and how."""
     return f"{record.settings.about}\n\n```\n{record.settings.command}\n```"
-
-
-@contextmanager
-def only_this_process(name: str, database: str) -> Iterator[None]:
-    """Hold a search against other processes of this machine.
-
-    Raises:
-        ConfigError: Another one works on it.
-        DataError: The lock beside the database cannot be written.
-    """
-    path = _lock(name, database)
-    try:
-        file = path.open("w")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"search {name}: another process works on it") from None
-        yield
-
-
-def _lock(name: str, database: str) -> Path:
-    """Beside a file; of a server in the folder for temporary files, a user's own."""
-    address = make_url(database)
-    if address.get_backend_name() == "sqlite":
-        file = Path(address.database or "").resolve()
-        return file.with_name(f".{file.name}.{name}.lock")
-    key = hashlib.sha256(f"{name} {database}".encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"mono3d-search-{os.getuid()}-{key}.lock"
 
 
 def _write_best(record: SearchRecord, folder: Path) -> Path | None:

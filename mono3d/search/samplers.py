@@ -85,7 +85,7 @@ def make_sampler(settings: SearchSettings, shape: SpaceShape, number: int) -> Ba
                 # Its seed is the order of the points, the same for all trials.
                 return _Grid(grid_of(shape.distributions, settings.grid_points), seed=settings.seed)
             case "nsga2":
-                return NSGAIISampler(population_size=_population(settings), seed=seed)
+                return NSGAIISampler(population_size=settings.population, seed=seed)
             case _:
                 assert_never(kind)
 
@@ -159,8 +159,3 @@ def _spread(low: float, high: float, points: int, *, is_log: bool) -> list[float
         logs = _spread(math.log(low), math.log(high), points, is_log=False)
         return [low, *map(math.exp, logs[1:-1]), high]
     return [*(low + (high - low) * i / (points - 1) for i in range(points - 1)), high]
-
-
-def _population(settings: SearchSettings) -> int:
-    """Of NSGA-II: Optuna's 50 would be the whole of a small search, and random."""
-    return max(4, min(50, settings.budget.trials // 4))

@@ -18,7 +18,7 @@ class Budget(Section):
     Looked at after every evaluation of a trial. It may be raised when a search goes on.
     """
 
-    trials: int = Field(24, ge=1)
+    trials: int = Field(ge=1)
     """Run here, failed ones among them; those taken from elsewhere do not count."""
     hours: float | None = Field(None, gt=0)
     """Of the search, all calls together, from the first trial of each."""
@@ -54,11 +54,17 @@ class SearchSettings(Section):
     as many epochs apart."""
     grid_points: int = Field(3, ge=2)
     """Of the grid sampler, in a range without steps of its own."""
+    population: int = Field(8, ge=2)
+    """Of nsga2: trials of a generation."""
     seed: int = Field(0, ge=0)
     """Of the proposals, and of the trials: all have the same."""
     repeats: int = Field(1, ge=1)
     """Runs of a trial, with the seeds from `seed` on; its value is their mean."""
-    budget: Budget = Budget()
+    warm_start: list[str] = Field(default_factory=list)
+    """Searches whose trials are known before the first one here."""
+    warm_start_mlflow: str | None = None
+    """A query that finds runs in MLflow, known too."""
+    budget: Budget
 
     @model_validator(mode="after")
     def _agree(self) -> "SearchSettings":

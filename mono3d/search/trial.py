@@ -15,7 +15,7 @@ from typing import Any
 from ray import tune
 
 from mono3d.config.load import parse
-from mono3d.errors import Mono3dError
+from mono3d.errors import Mono3dError, StorageError
 from mono3d.tracking.records import MetricRecord
 from mono3d.training.mailbox import Question
 from mono3d.training.progress import Progress
@@ -70,6 +70,8 @@ class TrialEnd:
     """All of them, unless there is an error."""
     error: str | None = None
     """Why it failed, in one line."""
+    is_stores_fault: bool = False
+    """Whether that is not the trial's fault, but that of the store of checkpoints."""
     lines: Sequence[str] = ()
 
 
@@ -170,7 +172,10 @@ class _Work(threading.Thread):
             end_of_all = TrialEnd(number=self._order.number, runs=ends, lines=self._new.lines)
         except BaseException as error:
             end_of_all = TrialEnd(
-                number=self._order.number, error=_in_a_line(error), lines=self._new.lines
+                number=self._order.number,
+                error=_in_a_line(error),
+                is_stores_fault=isinstance(error, StorageError),
+                lines=self._new.lines,
             )
         self._messages.put(end_of_all)
 

@@ -32,6 +32,8 @@ _ACTOR_DEATHS = 3
 """Of one trial's actor, as when its node goes; its runs go on from their checkpoints."""
 _ACTOR_BYTES = 700 * 1024**2
 """What an actor's imports take: Ray places it by that, not by a CPU, which its workers need."""
+_CLOSE_TIMEOUT_S = 10.0
+"""For MLflow at the end of a trial, while the others wait; what it does not take is sent later."""
 _ENDLESS = 1_000_000
 """Trials that Tune may begin; the budget is ours."""
 _SETTINGS = {
@@ -66,8 +68,11 @@ def search_on_ray(
         os.environ.setdefault(name, value)
 
     def start(proposal: Proposal, identity: RunIdentity) -> Tracker:
+        folder = RUNS_FOLDER / identity.name
         try:
-            return start_tracker(proposal.configs[0], identity, RUNS_FOLDER / identity.name)
+            return start_tracker(
+                proposal.configs[0], identity, folder, close_timeout_s=_CLOSE_TIMEOUT_S
+            )
         except ServiceError as error:  # the search itself has begun: it goes on without
             display.say(f"trial {proposal.number} is not recorded: {error}")
             return NullTracker()
@@ -77,14 +82,17 @@ def search_on_ray(
         ray_session(record.config.cluster, has_dashboard=True),
         tempfile.TemporaryDirectory(prefix="mono3d-tune-") as folder,
     ):
-        room = places(record.config.cluster) if parallel is None else parallel
+        room = places(record.config.cluster, memory_bytes=_ACTOR_BYTES)
+        if parallel is not None and parallel > room:
+            display.say(f"--parallel {parallel}: there is room for {room} at a time now")
+        conductor.settle()
         tuner = tune.Tuner(
             tune.with_resources(TrialActor, tune.PlacementGroupFactory([{"memory": _ACTOR_BYTES}])),
             tune_config=tune.TuneConfig(
                 search_alg=_Proposals(conductor),
                 scheduler=_Verdicts(conductor),
                 num_samples=_ENDLESS,
-                max_concurrent_trials=room,
+                max_concurrent_trials=parallel or room,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -97,6 +105,7 @@ def search_on_ray(
         )
         try:
             tuner.fit()
+            conductor.settle()
         except tune.TuneError as error:
             raise ServiceError(f"Ray Tune: {str(error).strip().splitlines()[0]}") from error
         finally:

@@ -16,6 +16,7 @@ from optuna.trial import FixedTrial, TrialState
 from mono3d.config.load import flatten
 from mono3d.errors import ConfigError
 from mono3d.search.record import OVERRIDES, SearchRecord, is_finite, open_search
+from mono3d.search.settings import SearchSettings
 from mono3d.search.space import Space, overrides_of
 from mono3d.search.space_points import params_from
 
@@ -40,6 +41,23 @@ class Source:
 
     name: str
     known: Iterable[Known]
+
+
+def sources_of(storage: RDBStorage, settings: SearchSettings, experiment: str) -> list[Source]:
+    """All that a search is to know before it begins.
+
+    Args:
+        storage: Its database.
+        settings: Of the search.
+        experiment: Where MLflow is asked.
+
+    Raises:
+        Mono3dError: As `earlier_search` and `mlflow_runs` do.
+    """
+    sources = [earlier_search(storage, name) for name in settings.warm_start]
+    if settings.warm_start_mlflow is not None:
+        sources.append(mlflow_runs(experiment, settings.warm_start_mlflow))
+    return sources
 
 
 def earlier_search(storage: RDBStorage, name: str) -> Source:

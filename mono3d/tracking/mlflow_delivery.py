@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+from mono3d.errors import ServiceAwayError
 from mono3d.tracking.mlflow_server import (
     METRICS_PER_CALL,
     MlflowServer,
@@ -21,7 +22,7 @@ from mono3d.tracking.provenance import code_tags, current_owner
 from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.redact import redact_values
 from mono3d.tracking.spool import Spool
-from mono3d.tracking.tracker import RunIdentity
+from mono3d.tracking.tracker import NullTracker, RunIdentity
 
 _logger = logging.getLogger(__name__)
 
@@ -84,9 +85,20 @@ class MlflowDelivery:
 
     def _open(self) -> OpenRun:
         tags = {**code_tags(), **current_owner().to_tags()}
-        run = self._server.open_run(self._identity, self._experiment, tags)
+        run = self._server.open_run(
+            self._identity, self._experiment, tags, parent_run_id=self._parent_run_id()
+        )
         self._last_step.update(run.last_step)
         return run
+
+    def _parent_run_id(self) -> str | None:
+        """MLflow nests a run when it is created, so one whose parent is not there yet waits."""
+        parent = self._identity.parent
+        if parent is None or isinstance(parent, str | NullTracker):
+            return parent if isinstance(parent, str) else None
+        if parent.run_id is None:
+            raise ServiceAwayError("the run above this one is not there yet")
+        return parent.run_id
 
     def _deliver_metrics(self, run: OpenRun) -> None:
         while batch := self._oldest():

@@ -86,13 +86,21 @@ class MlflowServer:
         self.name = redact(tracking_uri)
         self._client = MlflowClient(tracking_uri)
 
-    def open_run(self, identity: RunIdentity, experiment: str, tags: Mapping[str, str]) -> OpenRun:
-        """Find the run of this name, or create it; set it RUNNING.
+    def open_run(
+        self,
+        identity: RunIdentity,
+        experiment: str,
+        tags: Mapping[str, str],
+        *,
+        parent_run_id: str | None = None,
+    ) -> OpenRun:
+        """Find the run of this name, or create it below its parent; set it RUNNING.
 
         Params are written where the server has none of that name, so they are logged once and
         a creation that was interrupted is completed.
         """
-        run = self._find(identity.name, experiment) or self._create(identity, experiment)
+        run = self._find(identity.name, experiment)
+        run = run or self._create(identity, experiment, parent_run_id)
         run_id = run.info.run_id
         self.set_tags(run_id, tags)
         self._log_params(run_id, _missing(identity.params, run.data.params))
@@ -166,10 +174,10 @@ class MlflowServer:
         )
         return runs[0] if runs else None
 
-    def _create(self, identity: RunIdentity, experiment: str) -> Run:
+    def _create(self, identity: RunIdentity, experiment: str, parent_run_id: str | None) -> Run:
         tags = {**redact_values(identity.tags), RUN_NAME_TAG: identity.name}
-        if identity.parent_run_id is not None:
-            tags["mlflow.parentRunId"] = identity.parent_run_id
+        if parent_run_id is not None:
+            tags["mlflow.parentRunId"] = parent_run_id
         return self._client.create_run(
             self._experiment_id(experiment), tags=tags, run_name=identity.name
         )

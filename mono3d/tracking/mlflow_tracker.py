@@ -152,16 +152,21 @@ class MlflowTracker:
         with self._post("model", fields) as content:
             save_model(network, inputs, content, redact_values(metadata))
 
-    def close(self, status: str) -> None:
+    def close(self, status: str) -> bool:
         """Send what is queued, for at most `close_timeout_s`, then end the run.
 
         Args:
             status: FINISHED, FAILED or KILLED.
+
+        Returns:
+            Whether the server has taken all of it.
         """
         self._sampler.stop()
         self._delivery.end_status = status
-        if not self._shipper.close(self._close_timeout_s):
+        has_taken_all = self._shipper.close(self._close_timeout_s)
+        if not has_taken_all:
             self._say_what_is_left()
+        return has_taken_all
 
     @contextmanager
     def _post(self, kind: str, fields: Mapping[str, str]) -> Iterator[Path]:

@@ -19,7 +19,8 @@ class RunIdentity:
     params: Mapping[str, str]
     """The resolved config, flattened."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    parent_run_id: str | None = None
+    parent: "Tracker | str | None" = None
+    """The run above it: its id, or its record while the server may not have told the id yet."""
 
 
 @runtime_checkable
@@ -87,8 +88,13 @@ class Tracker(Protocol):
         """
         ...
 
-    def close(self, status: str) -> None:
-        """Ship what is queued (bounded wait), then end the run: FINISHED, FAILED or KILLED."""
+    def close(self, status: str) -> bool:
+        """Ship what is queued (bounded wait), then end the run: FINISHED, FAILED or KILLED.
+
+        Returns:
+            Whether the server has taken all of it; if not, the same run opened again and closed
+            sends the rest.
+        """
         ...
 
 
@@ -129,5 +135,6 @@ class NullTracker:
     ) -> None:
         """Nothing."""
 
-    def close(self, status: str) -> None:
-        """Nothing."""
+    def close(self, status: str) -> bool:
+        """Nothing is due."""
+        return True

@@ -263,9 +263,9 @@ def _explained(error: Exception, train: TrainConfig) -> Mono3dError:
     reason = understood(root_of(reason), train)
     if isinstance(reason, Mono3dError):
         return reason
-    return ServiceError(
-        f"training failed: {first_line(reason)}; the same command goes on from the last checkpoint"
-    )
+    failure = ServiceError(f"training failed: {first_line(reason)}")
+    failure.add_note("the same command goes on from the last checkpoint")
+    return failure
 
 
 def _to_result(

@@ -75,14 +75,20 @@ def shortage(cluster: ClusterConfig) -> str | None:
     return None
 
 
-def places(cluster: ClusterConfig) -> int:
-    """How many runs of this size the connected cluster has room for at a time, at least 1."""
+def places(cluster: ClusterConfig, *, memory_bytes: int = 0) -> int:
+    """How many runs of this size the connected cluster has room for at a time, at least 1.
+
+    Args:
+        cluster: Settings of one run.
+        memory_bytes: What each of them asks Ray for besides.
+    """
     resources: dict[str, float] = ray.cluster_resources()
-    room = [
-        resources.get(kind, 0) / (cluster.workers * each)
-        for kind, each in (("CPU", cluster.cpus_per_worker), ("GPU", cluster.gpus_per_worker))
-        if each
-    ]
+    needed = {
+        "CPU": cluster.workers * cluster.cpus_per_worker,
+        "GPU": cluster.workers * cluster.gpus_per_worker,
+        "memory": memory_bytes,
+    }
+    room = [resources.get(kind, 0) / each for kind, each in needed.items() if each]
     return max(1, math.floor(min(room)))
 
 

@@ -32,7 +32,7 @@ def train_tracked(
     sink: ProgressSink,
     figures: Path | None = None,
     recipe: str | None = None,
-    parent_run_id: str | None = None,
+    parent: Tracker | str | None = None,
     tags: Mapping[str, str] = MappingProxyType({}),
     exports_network: bool = True,
 ) -> tuple[RunResult, Assessment]:
@@ -47,7 +47,8 @@ def train_tracked(
         sink: Who watches.
         figures: Folder for the pictures; None keeps them in MLflow only.
         recipe: Name of what the config was made from; None if it was not made from a recipe.
-        parent_run_id: Of the MLflow run under which this one is listed, such as a study's.
+        parent: The MLflow run under which this one is listed, such as a study's: its id, or its
+            record.
         tags: More tags for the run's record.
         exports_network: Put the network on the record too; that takes many seconds.
 
@@ -60,7 +61,7 @@ def train_tracked(
         name=name,
         params=flatten(config),
         tags={**run_tags(config, recipe), **tags},
-        parent_run_id=parent_run_id,
+        parent=parent,
     )
     with tracked_run(config, identity, folder=RUNS_FOLDER / name) as tracker:
         is_done = read_result(location) is not None

@@ -37,10 +37,18 @@ def tracked_run(config: RunConfig, identity: RunIdentity, *, folder: Path) -> It
     tracker.close("FINISHED")
 
 
-def start_tracker(config: RunConfig, identity: RunIdentity, folder: Path) -> Tracker:
+def start_tracker(
+    config: RunConfig, identity: RunIdentity, folder: Path, *, close_timeout_s: float = 30.0
+) -> Tracker:
     """The run's record in MLflow if MLFLOW_TRACKING_URI is set, else none.
 
     A server that does not answer stops nothing: what is due waits in `folder`.
+
+    Args:
+        config: The run.
+        identity: Of its record.
+        folder: On this machine, for what waits.
+        close_timeout_s: Longest wait for the server at the end.
 
     Raises:
         ServiceError: What answers there is not an MLflow server.
@@ -62,6 +70,7 @@ def start_tracker(config: RunConfig, identity: RunIdentity, folder: Path) -> Tra
             experiment=config.tracking.experiment,
             tracking_uri=tracking_uri,
             spool=folder / "mlflow.jsonl",
+            close_timeout_s=close_timeout_s,
         )
     tracker.log_json({"yaml": dump_yaml(config)}, "config", "recipe.json")
     return tracker

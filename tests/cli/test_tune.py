@@ -10,7 +10,8 @@ from mono3d.cli.main import main
 from mono3d.cli.tune import _settings
 from mono3d.config.load import load_recipe
 from mono3d.search.database import open_database
-from mono3d.search.record import create_search, open_search
+from mono3d.search.record import SearchRecord, create_search, open_search
+from mono3d.search.runs import check_search
 from mono3d.search.space import load_space
 from tests.support.kitti_folder import write_kitti
 from tests.support.searches import new_record, settings, sqlite_url
@@ -92,6 +93,7 @@ def test_a_dry_run_shows_the_space_and_leaves_nothing(
         ((*RECIPE, "--database", "mysql://host/x"), "mysql is neither sqlite nor postgresql"),
         ((*RECIPE, "--warm-start", "nobody"), "--warm-start nobody: the database has no such"),
         ((*RECIPE, "--warm-start-mlflow", ""), "needs MLFLOW_TRACKING_URI"),
+        ((*RECIPE, "--grace-epochs", "900"), "so asha would stop none; take fewer, or --scheduler"),
         (("--resume", "nobody"), "there are no searches"),
         ((*RECIPE, "--resume", "nobody"), "is fixed since search nobody began"),
         (("--resume", "nobody", "--seed", "3"), "--seed: is fixed since search nobody began"),
@@ -199,3 +201,52 @@ def test_searches_are_listed_shown_and_compared(
     assert (
         "searches for val/centers_depth_abs_rel, and not all others do" in capsys.readouterr().err
     )
+
+
+def test_a_search_that_was_killed_before_its_first_trial_begins_as_it_was_asked_to(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Warm starts are still to come, and the recipe is still the first trial."""
+    begun: list[tuple[str, list[str], list[dict[str, object]]]] = []
+
+    def stop(record: SearchRecord, *_: object, **__: object) -> None:
+        trials = record.study.get_trials(deepcopy=False)
+        known = [str(trial.user_attrs.get("imported")) for trial in trials]
+        begun.append((record.name, known, [dict(trial.params) for trial in trials]))
+        raise KeyboardInterrupt
+
+    (here / "runs").mkdir()
+    url = sqlite_url(here / "runs")
+    earlier = search_of_rates(url, "earlier")
+    proposal = earlier.propose()
+    assert proposal is not None
+    earlier.finish(proposal.number, [[0.25]], run="earlier-0000", checkpoint="there")
+    monkeypatch.setattr("mono3d.search.runs.search_on_ray", stop)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mono3d.search.runs.take_over", killed)
+        arguments = (*RECIPE, "--name", "mine", "--warm-start", "earlier")
+        assert call(monkeypatch, "tune", *arguments) == 130
+    assert begun == []
+    for _ in range(2):
+        assert call(monkeypatch, "tune", "--resume", "mine") == 130
+    said = capsys.readouterr()
+    assert said.out.count("warm start: 1 results of earlier") == 1
+    name, known, params = begun[0]
+    assert (name, known) == ("mine", ["None", "earlier #0"])
+    assert params[1] == proposal.settings
+    assert begun[1] == begun[0]
+
+
+def search_of_rates(url: str, name: str) -> SearchRecord:
+    """Over the space in this folder."""
+    space = load_space("rate.py")
+    config = load_recipe("kitti_overfit", ["data.root=data"])
+    tree = {**config.model_dump(mode="json"), "evaluation": {"every_epochs": 1}}
+    made = settings(space="rate.py", space_digest=space.digest, tree=tree)
+    record = create_search(open_database(url, creates=True), name, made)
+    record.prepare(space, check_search(made, space))
+    return record

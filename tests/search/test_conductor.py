@@ -18,6 +18,7 @@ class Records(NullTracker):
     """What MLflow would get of one trial."""
 
     run_id = "run"
+    server_is_there = True
 
     def __init__(self, identity: RunIdentity) -> None:
         self.identity = identity
@@ -36,8 +37,9 @@ class Records(NullTracker):
     def log_checkpoint(self, uri: str, facts: Mapping[str, object]) -> None:
         self.checkpoint = uri
 
-    def close(self, status: str) -> None:
+    def close(self, status: str) -> bool:
         self.status = status
+        return self.server_is_there
 
 
 class Lines:
@@ -66,13 +68,15 @@ class Search:
         self.record = new_record(url, **settings) if is_new else reopened(url)
         self.display = Lines()
         self.trackers: dict[int, Records] = {}
-        parent = NullTracker()
-        parent.run_id = "parent"
-        self.conductor = Conductor(self.record, self.display, self._start, parent)
+        self.trackers_hear = True
+        self.parent = NullTracker()
+        self.parent.run_id = "parent"
+        self.conductor = Conductor(self.record, self.display, self._start, self.parent)
 
     def _start(self, proposal: Proposal, identity: RunIdentity) -> Records:
-        self.trackers[proposal.number] = Records(identity)
-        return self.trackers[proposal.number]
+        tracker = self.trackers[proposal.number] = Records(identity)
+        tracker.server_is_there = self.trackers_hear
+        return tracker
 
     def begin(self) -> int:
         proposal = self.conductor.begin()
@@ -110,7 +114,7 @@ def test_a_finished_trial_is_in_the_database_and_in_its_record(url: str) -> None
     assert (trial.state, trial.value) == (TrialState.COMPLETE, pytest.approx(0.3))
     assert trial.intermediate_values == {1: 0.5, 9: 0.2}
     tracker = search.trackers[number]
-    assert tracker.identity.parent_run_id == "parent"
+    assert tracker.identity.parent is search.parent
     assert tracker.identity.params["optim.lr"] == str(trial.params["optim.lr"])
     assert tracker.metrics == {
         "loss": 1.0,
@@ -293,3 +297,72 @@ def test_what_is_interrupted_goes_on_with_the_next_call(url: str) -> None:
     again.ended(number, 0.4)
     assert [trial.state for trial in again.record.own_trials()] == [TrialState.COMPLETE]
     assert again.trackers[number].identity.name == search.trackers[number].identity.name
+
+
+def test_settings_that_were_tried_are_not_trained_again(url: str) -> None:
+    search = Search(url, sampler="random", budget={"trials": 5})
+    first = search.begin()
+    search.evaluated(first, 1, 0.5, records=[record_of(3, loss=1.0)])
+    search.ended(first, 0.2)
+    settings = search.record.trial(first).params
+    for _ in range(2):
+        search.record.study.enqueue_trial(settings)
+    assert search.begin() == first + 3
+    for number in (first + 1, first + 2):
+        trial, tracker = search.record.trial(number), search.trackers[number]
+        assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.2)
+        assert trial.user_attrs["reason"] == tracker.tags["trial.reason"]
+        assert tracker.tags == {
+            "trial.state": "finished",
+            "trial.reason": f"has the settings of trial {first}",
+        }
+        assert tracker.metrics == {f"objective/{METRIC}": 0.2}
+        assert (tracker.status, tracker.checkpoint) == ("FINISHED", "best0")
+    assert search.display.lines[-2:] == [f"ended {first + 2} finished", f"began {first + 3}"]
+
+
+def test_settings_that_were_stopped_early_are_stopped_again(url: str) -> None:
+    search = Search(url, sampler="random")
+    good, bad = search.begin(), search.begin()
+    search.evaluated(good, 1, 0.1)
+    search.evaluated(bad, 1, 0.9)
+    search.record.study.enqueue_trial(search.record.trial(bad).params)
+    assert search.begin() == bad + 2
+    trial = search.record.trial(bad + 1)
+    assert (trial.state, trial.value) == (TrialState.PRUNED, 0.9)
+    assert search.trackers[bad + 1].status == "KILLED"
+
+
+def test_what_mlflow_was_not_there_to_hear_it_is_told_later(url: str) -> None:
+    search = Search(url)
+    search.trackers_hear = False
+    finished, failed = search.begin(), search.begin()
+    search.ended(finished, 0.2)
+    search.ended(failed, error="it broke")
+    assert search.record.owed == {finished: "FINISHED", failed: "FAILED"}
+    again = Search(url, is_new=False)
+    again.parent.run_id = None  # it is still away
+    again.conductor.settle()
+    assert again.trackers == {}
+    again.parent.run_id = "parent"
+    again.conductor.settle()
+    assert {number: t.status for number, t in again.trackers.items()} == {
+        finished: "FINISHED",
+        failed: "FAILED",
+    }
+    mine, theirs = again.trackers[finished].identity, search.trackers[finished].identity
+    assert (mine.name, mine.params, mine.tags) == (theirs.name, theirs.params, theirs.tags)
+    assert again.record.owed == {}
+
+
+def test_a_store_that_is_away_ends_the_search_and_no_trial(url: str) -> None:
+    search = Search(url)
+    number = search.begin()
+    search.evaluated(number, 1, 0.5)
+    search.conductor.ended(TrialEnd(number=number, error="s3://b: away", is_stores_fault=True))
+    assert search.conductor.begin() is None
+    assert str(search.conductor.failure) == "s3://b: away; --resume search goes on"
+    search.conductor.abandon()
+    assert search.record.trial(number).state == TrialState.RUNNING
+    again = Search(url, is_new=False)
+    assert again.begin() == number

@@ -8,6 +8,7 @@ import pytest
 
 from mono3d.errors import ConfigError, ServiceError
 from mono3d.search.database import open_database
+from mono3d.search.lock import only_this_process
 from mono3d.search.record import create_search, open_search
 from mono3d.search.settings import Budget
 from mono3d.search.space import Objective, Space
@@ -266,27 +267,92 @@ def test_a_damaged_file_is_refused_and_kept(tmp_path: Path) -> None:
     assert path.read_text().startswith("this is no database")
 
 
-def test_a_search_is_one_process_s(tmp_path: Path) -> None:
+def test_a_search_is_one_process_s(url: str, name: str, tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from mono3d.search.runs import only_this_process\n"
         "from mono3d.errors import ConfigError\n"
+        "from mono3d.search.database import open_database\n"
+        "from mono3d.search.lock import only_this_process\n"
         "try:\n"
-        "    with only_this_process('one', sys.argv[1]): print('mine')\n"
+        "    with only_this_process(sys.argv[1], open_database(sys.argv[2], creates=True)):\n"
+        "        print('mine')\n"
         "except ConfigError as error: print(error)\n"
     )
-    from mono3d.search.runs import only_this_process
 
-    def other() -> str:
-        run = subprocess.run(
-            [sys.executable, "-c", program, "sqlite:///searches.db"],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=tmp_path,
-        )
+    def other(name: str) -> str:
+        # SQLite's file by another path to it.
+        address = url.replace(f"{tmp_path}/", "")
+        command = [sys.executable, "-c", program, name, address]
+        run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
         return run.stdout.strip()
 
-    with only_this_process("one", sqlite_url(tmp_path)):
-        assert other() == "search one: another process works on it"
-    assert other() == "mine"
+    with only_this_process(name, open_database(url, creates=True)):
+        assert other(name) == f"search {name}: another process works on it"
+        assert other(f"{name}b") == "mine"
+    assert other(name) == "mine"
+
+
+def test_what_a_killed_creation_left_is_no_search(url: str, name: str) -> None:
+    storage = open_database(url, creates=True)
+    optuna.create_study(storage=storage, study_name=name)
+    assert create_search(storage, name, settings()).settings == settings()
+    optuna.create_study(storage=storage, study_name=f"{name}-of-another").set_user_attr("a", 1)
+    with pytest.raises(ConfigError, match="is there already"):
+        create_search(storage, f"{name}-of-another", settings())
+
+
+def without_numbers(trial: Any) -> dict[str, object]:
+    trial.suggest_categorical("mining.kind", ["none", "ohem"])
+    return {}
+
+
+def test_settings_that_were_tried_are_known(tmp_path: Path) -> None:
+    record = new_record(
+        sqlite_url(tmp_path), space=space_with(without_numbers), sampler="random", repeats=2
+    )
+    ends: dict[str, int] = {}
+    for number in range(6):
+        proposal = record.propose()
+        assert proposal is not None
+        kind = str(proposal.settings["mining.kind"])
+        assert proposal.same_as == ends.get(kind)
+        if proposal.same_as is not None:
+            record.finish_as(number, record.trial(proposal.same_as), "known")
+            continue
+        ends[kind] = number
+        good = not record.is_bad(number, 1, 0.1 + number)
+        if good:
+            record.finish(number, [[0.2], [0.4]], run="run", checkpoint="there")
+        else:
+            record.stop(number, "worse than others")
+    assert set(ends) == {"none", "ohem"}
+    for trial in record.own_trials():
+        first = record.trial(ends[trial.params["mining.kind"]])
+        assert (trial.state, trial.value) == (first.state, first.value)
+        assert trial.intermediate_values == first.intermediate_values
+        for key in ("run", "checkpoint", "repeats", "epochs"):
+            assert trial.user_attrs.get(key) == first.user_attrs.get(key)
+    assert {trial.state.name for trial in record.own_trials()} == {"COMPLETE", "PRUNED"}
+
+
+def test_what_failed_or_runs_is_not_known(tmp_path: Path) -> None:
+    record = new_record(
+        sqlite_url(tmp_path), space=space_with(without_numbers), sampler="random",
+        budget={"trials": 12},
+    )  # fmt: skip
+    for number in range(12):
+        proposal = record.propose()
+        assert proposal is not None
+        assert proposal.same_as is None
+        if number % 2:
+            record.fail(number, "it broke")
+
+
+def test_ends_that_are_owed_are_kept_until_they_are_settled(url: str, name: str) -> None:
+    record = new_record(url, name)
+    assert record.owed == {}
+    record.note_owed(3, "FINISHED")
+    record.note_owed(11, "KILLED")
+    assert reopened(url, name).owed == {3: "FINISHED", 11: "KILLED"}
+    record.note_owed(3, None)
+    assert reopened(url, name).owed == {11: "KILLED"}

@@ -424,3 +424,28 @@ def test_artifact_that_is_not_there_is_said_and_training_goes_on(
 
     (warning,) = warnings(caplog)
     assert "missing.png" in warning
+
+
+def test_a_run_waits_until_the_one_above_it_is_known(
+    start: Start,
+    client: MlflowClient,
+    mlflow_server: MlflowProcess,
+    uri: str,
+    connect: Callable[[], SlowLine],
+    tmp_path: Path,
+    name: str,
+) -> None:
+    """MLflow nests a run when it is created, and the parent may have met a server that was away."""
+    above = start(tracking_uri=uri)
+    below = MlflowTracker.start(
+        RunIdentity(name=f"{name}-below", params={}, parent=above),
+        experiment=EXPERIMENT,
+        tracking_uri=mlflow_server.uri,
+        spool=tmp_path / "below" / "metrics.jsonl",
+    )
+    assert (above.run_id, below.run_id) == (None, None)
+    connect()
+    assert above.close("FINISHED")
+    assert below.close("FINISHED")
+    run = client.get_run(str(below.run_id))
+    assert run.data.tags["mlflow.parentRunId"] == above.run_id

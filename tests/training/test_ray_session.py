@@ -7,7 +7,7 @@ import ray
 
 from mono3d.config.training_sections import ClusterConfig
 from mono3d.errors import ConfigError, ServiceError
-from mono3d.training.ray_session import _without_credentials, ray_session
+from mono3d.training.ray_session import _without_credentials, places, ray_session
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
@@ -43,3 +43,15 @@ def test_gpus_that_are_not_there_are_not_waited_for(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError, match=lacking), ray_session(cluster, has_dashboard=False):
         pytest.fail("no machine has so many")
     assert not ray.is_initialized()
+
+
+def test_runs_at_a_time_are_what_every_resource_has_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    has = {"CPU": 16.0, "GPU": 2.0, "memory": 3.5e9}
+    monkeypatch.setattr("ray.cluster_resources", lambda: has)
+    assert places(ClusterConfig(workers=2)) == 8
+    assert places(ClusterConfig(workers=2), memory_bytes=10**9) == 3
+    assert places(ClusterConfig(workers=1, gpus_per_worker=0.5), memory_bytes=10**9) == 3
+    assert places(ClusterConfig(workers=1, gpus_per_worker=1), memory_bytes=10**8) == 2
+    assert places(ClusterConfig(workers=32)) == 1  # it may grow

@@ -90,7 +90,7 @@ def test_runs_of_two_threads_have_records_of_their_own(
     assert parent is not None
 
     def child(number: int) -> RunResult:
-        return train(config, f"child-{number}", parent_run_id=parent, tags={"fold": str(number)})
+        return train(config, f"child-{number}", parent=parent, tags={"fold": str(number)})
 
     with ThreadPoolExecutor(max_workers=2) as threads:
         children = [record_of(result.run_id) for result in threads.map(child, (1, 2))]
