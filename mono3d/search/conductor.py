@@ -23,6 +23,7 @@ from mono3d.training.run_description import run_tags
 _DIGITS = re.compile(r"\d+")
 _STATUSES = {"finished": "FINISHED", "stopped early": "KILLED", "failed": "FAILED"}
 """In MLflow."""
+_MOST_DEATHS = 3
 _MOST_ALIKE = 3
 """Failures in a row for one reason, before anything has worked, that end a search."""
 
@@ -62,6 +63,8 @@ class _Running:
     """The last of the metric that decides."""
     step: int = 0
     """The last of its records."""
+    deaths: int = 0
+    """Of its actors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +130,9 @@ class Conductor:
             return None
         if proposal is None:
             return None
-        tracker = self._start_tracker(proposal, self._identity(proposal))
-        self._running[proposal.number] = _Running(proposal=proposal, tracker=tracker)
+        if proposal.number not in self._running:
+            tracker = self._start_tracker(proposal, self._identity(proposal))
+            self._running[proposal.number] = _Running(proposal=proposal, tracker=tracker)
         self._display.began(proposal)
         return proposal
 
@@ -189,9 +193,16 @@ class Conductor:
             self._finish(running, end.runs)
 
     def died(self, number: int) -> None:
-        """A trial's actor has died more often than is borne."""
-        if number in self._running:
-            self._fail(number, "its process died again and again")
+        """A trial's actor has died, as when its node goes: it is begun again, a few times."""
+        running = self._running.get(number)
+        if running is None:
+            return
+        running.deaths += 1
+        if running.deaths > _MOST_DEATHS:
+            self._fail(number, f"its process died {running.deaths} times")
+        else:
+            self._display.say(f"trial {number}: its process died")
+            self._record.put_back(number)
 
     def settle(self) -> None:
         """Tell MLflow the ends of trials that it was not there to hear."""

@@ -167,6 +167,11 @@ class SearchRecord:
             trial.set_user_attr(_BAD_AFTER, epoch)
         return is_bad
 
+    def put_back(self, number: int) -> None:
+        """Propose a trial once more, to go on where its runs are."""
+        self._note(number)
+        self._unfinished.append(self.trial(number))
+
     def note_time(self, number: int) -> None:
         """Write down how long a trial has taken so far."""
         if number in self._trials:

@@ -28,8 +28,6 @@ from mono3d.training.tracking import start_tracker
 _logger = logging.getLogger(__name__)
 
 _ORDER = "order"
-_ACTOR_DEATHS = 3
-"""Of one trial's actor, as when its node goes; its runs go on from their checkpoints."""
 _ACTOR_BYTES = 700 * 1024**2
 """What an actor's imports take: Ray places it by that, not by a CPU, which its workers need."""
 _CLOSE_TIMEOUT_S = 10.0
@@ -66,6 +64,8 @@ def search_on_ray(
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    # Of an actor that died, pages; the display says it in a line.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
     def start(proposal: Proposal, identity: RunIdentity) -> Tracker:
         folder = RUNS_FOLDER / identity.name
@@ -99,7 +99,8 @@ def search_on_ray(
                 name=record.name,
                 storage_path=folder,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=_ACTOR_DEATHS),
+                # Tune would blame a trial that was given the dead actor of another one.
+                failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )

@@ -12,6 +12,7 @@ from mono3d.config.schema import RunConfig
 from mono3d.config.training_sections import ClusterConfig
 from mono3d.errors import ConfigError
 from mono3d.training.launch import launch, launch_profile
+from mono3d.training.mailbox import Question
 from mono3d.training.parts import Place, RunParts
 from mono3d.training.ray_session import ray_session
 from mono3d.training.step_profile import read_profile
@@ -70,6 +71,22 @@ def test_a_worker_out_of_memory_ends_the_run_with_a_batch_that_fits(
     (looking,) = (line for line in sink.lines if "looking for a batch that fits" in line)
     assert looking.startswith("worker 1: train.batch_size=24: out of memory")
     assert not [line for line in sink.lines if "failed" in line]
+
+
+def test_a_judge_s_no_ends_all_ranks_and_the_run_can_go_on(cluster: None, tmp_path: Path) -> None:
+    config = config_at(tmp_path, train__epochs=4)
+    asked = []
+
+    def judge(question: Question) -> bool:
+        asked.append(question.epoch)
+        return question.epoch < 2
+
+    stopped = launch(config, name="run", judge=judge, build=tiny_parts)
+    assert asked == [1, 2]
+    sink = Lines()
+    whole = launch(config, name="run", sink=sink, build=tiny_parts)
+    assert whole.steps == 2 * stopped.steps
+    assert f"worker 0: resumed at step {stopped.steps}" in " ".join(sink.lines)
 
 
 def test_the_first_rank_profiles_what_all_ranks_train(cluster: None, tmp_path: Path) -> None:

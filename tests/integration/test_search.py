@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 import psutil
@@ -19,11 +20,17 @@ from ray.util import placement_group_table
 from mono3d.config.load import load_recipe
 from mono3d.config.training_sections import ClusterConfig
 from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
+from mono3d.search.record import SearchRecord
+from mono3d.search.runs import run_search
+from mono3d.search.space import Space, SpaceShape, load_space
+from mono3d.search.space_walk import check_space
+from mono3d.search.trial import TrialReport
 from mono3d.search.tuner import search_on_ray
 from mono3d.tracking.tracker import NullTracker
 from mono3d.training.ray_session import ray_session
 from tests.search.test_conductor import Lines
 from tests.support.cli_process import finished, start
+from tests.support.mlflow_process import MlflowProcess
 from tests.support.searches import new_record, sqlite_url
 
 pytestmark = [
@@ -210,25 +217,43 @@ def children_named(word: str) -> list[psutil.Process]:
 class Killer(Lines):
     """Kills processes of a trial when it is evaluated for the second time."""
 
-    def __init__(self, word: str) -> None:
+    def __init__(self, word: str, *, in_run: int = 0) -> None:
         super().__init__()
         self._word = word
+        self._in_run = in_run
         self.killed = 0
+        self.runs: list[int] = []
+        """Of each evaluation, which of its trial's runs it was."""
 
-    def moved(self, report, value: float) -> None:  # type: ignore[no-untyped-def]
+    def moved(self, report: TrialReport, value: float) -> None:
         super().moved(report, value)
-        if report.epoch == 2 and not self.killed:
-            for process in children_named(self._word):
-                process.kill()
-                self.killed += 1
+        self.runs.append(report.run)
+        if (report.run, report.epoch) == (self._in_run, 2) and not self.killed:
+            self.kill()
+
+    def kill(self) -> None:
+        for process in children_named(self._word):
+            process.kill()
+            self.killed += 1
+
+
+class LateKiller(Killer):
+    """Kills them when a trial has been stopped early, before its actor has heard of that."""
+
+    def moved(self, report: TrialReport, value: float) -> None:
+        Lines.moved(self, report, value)
+
+    def ended(self, number: int, state: str, value: float, reason: str) -> None:
+        super().ended(number, state, value, reason)
+        if state == "stopped early" and not self.killed:
+            self.kill()
 
 
 @pytest.mark.parametrize("word", ["ray::TrialActor", "ray::RayTrainWorker"])
 def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     word: str, cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    alone(tmp_path, monkeypatch)
     display = Killer(word)
     record = search_of(folder, tmp_path, trials=1, scheduler="none")
     search_on_ray(record, display, parent=NullTracker(), parallel=1)
@@ -236,15 +261,101 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     (trial,) = record.own_trials()
     assert trial.state == TrialState.COMPLETE
     assert sorted(trial.intermediate_values) == [1, 2, 3, 4]
-    assert any("resumed at step" in line for line in display.lines)
+    said = " ".join(display.lines)
+    assert "resumed at step" in said
+    assert ("trial 0: its process died" in said) == (word == "ray::TrialActor")
     assert wait_for_resources(60)
+
+
+def test_of_several_seeds_those_that_are_done_are_not_trained_again(
+    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone(tmp_path, monkeypatch)
+    display = Killer("ray::TrialActor", in_run=1)
+    record = search_of(folder, tmp_path, trials=1, scheduler="none", repeats=2)
+    search_on_ray(record, display, parent=NullTracker(), parallel=1)
+    assert display.killed
+    (trial,) = record.own_trials()
+    first, second = trial.user_attrs["repeats"]
+    assert trial.value == pytest.approx((first[0] + second[0]) / 2)
+    assert first != second
+    said = " ".join(display.lines)
+    assert f"run {record.name}-0000-seed0 is finished" in said
+    assert display.runs == sorted(display.runs)
+    assert display.runs.count(0) == 3
+    assert trial.intermediate_values[4] == first[0]
+
+
+def test_an_actor_that_dies_before_it_hears_a_verdict_ends_only_its_trial(
+    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone(tmp_path, monkeypatch)
+    display = LateKiller("ray::TrialActor")
+    record = search_of(folder, tmp_path, trials=6, scheduler="asha")
+    search_on_ray(record, display, parent=NullTracker(), parallel=1)
+    assert display.killed
+    states = [trial.state for trial in record.own_trials()]
+    assert len(states) == 6
+    assert set(states) == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert wait_for_resources(60)
+
+
+class Switch(Lines):
+    """Kills an MLflow server when the first trial is on its way."""
+
+    def __init__(self, server: MlflowProcess) -> None:
+        super().__init__()
+        self._server = server
+        self.is_off = False
+
+    def moved(self, report: TrialReport, value: float) -> None:
+        super().moved(report, value)
+        if not self.is_off:
+            self._server.kill()
+            self.is_off = True
+
+
+def test_mlflow_hears_later_what_it_missed(
+    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server = MlflowProcess(tmp_path / "server")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    record = search_of(folder, tmp_path, trials=2, scheduler="none")
+    space, shape = space_of(folder, record)
+
+    def run(display: Lines) -> None:
+        run_search(record, space, shape, display, parallel=1)
+
+    server.start()
+    run(Switch(server))
+    assert {trial.state for trial in record.own_trials()} == {TrialState.COMPLETE}
+    assert set(record.owed) == {0, 1}
+    server.start()
+    try:
+        again = Lines()
+        run(again)
+        assert not any("began" in line for line in again.lines)
+        assert record.owed == {}
+        parent, children = runs_of(MlflowClient(server.uri), record.name)
+        assert parent.info.status == "FINISHED"
+        assert len(children) == 2
+        for run_of_trial in children:
+            trial = record.trial(int(run_of_trial.data.tags["trial"]))
+            assert run_of_trial.info.status == "FINISHED"
+            assert run_of_trial.data.tags["trial.state"] == "finished"
+            assert run_of_trial.data.tags["mlflow.parentRunId"] == parent.info.run_id
+            assert run_of_trial.data.metrics[f"objective/{METRIC}"] == pytest.approx(trial.value)
+            history = MlflowClient(server.uri).get_metric_history(run_of_trial.info.run_id, METRIC)
+            assert len(history) == 4
+    finally:
+        server.kill()
 
 
 def test_trials_that_are_stopped_leave_no_resources_behind(
     cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    alone(tmp_path, monkeypatch)
     record = search_of(folder, tmp_path, trials=6, scheduler="asha")
     search_on_ray(record, Lines(), parent=NullTracker(), parallel=2)
     states = [trial.state for trial in record.own_trials()]
@@ -253,22 +364,29 @@ def test_trials_that_are_stopped_leave_no_resources_behind(
     assert wait_for_resources(60)
 
 
-def search_of(folder: Path, tmp_path: Path, *, trials: int, scheduler: str):  # type: ignore[no-untyped-def]
-    """A search over rates whose recipe is the shrunk one, its storage in `tmp_path`."""
-    from mono3d.search.space import load_space
-    from mono3d.search.space_walk import check_space
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of its own, without MLflow."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
+
+def search_of(folder: Path, tmp_path: Path, *, trials: int, **settings: Any) -> SearchRecord:
+    """A search over rates whose recipe is the shrunk one, its storage in `tmp_path`."""
     config = load_recipe("mining_study", [*SHRUNK, f"data.root={folder / 'data'}"])
     tree = config.model_dump(mode="json")
     tree["evaluation"]["every_epochs"] = 1
-    space = load_space(str(folder / "rate.py"))
     record = new_record(
         sqlite_url(tmp_path),
-        scheduler + str(trials),
+        f"{settings['scheduler']}{trials}",
         tree=tree,
-        scheduler=scheduler,
         sampler="random",
         budget={"trials": trials},
+        **settings,
     )
-    record.prepare(space, check_space(space, tree, source="recipe"))
+    record.prepare(*space_of(folder, record))
     return record
+
+
+def space_of(folder: Path, record: SearchRecord) -> tuple[Space, SpaceShape]:
+    space = load_space(str(folder / "rate.py"))
+    return space, check_space(space, record.settings.tree, source="recipe")

@@ -167,9 +167,24 @@ def test_a_failure_is_recorded_and_the_search_goes_on(url: str) -> None:
     search.ended(number, error="train.batch_size=64: does not fit")
     assert search.record.trial(number).user_attrs["reason"].startswith("train.batch_size=64")
     assert search.begin() == number + 1
-    search.conductor.died(number + 1)
-    assert "died" in search.record.trial(number + 1).user_attrs["reason"]
     assert search.conductor.failure is None
+
+
+def test_a_trial_whose_actor_dies_is_begun_again_a_few_times(url: str) -> None:
+    search = Search(url)
+    number = search.begin()
+    search.evaluated(number, 1, 0.5)
+    tracker = search.trackers[number]
+    for _ in range(3):
+        search.conductor.died(number)
+        assert search.begin() == number
+    assert search.trackers[number] is tracker
+    assert tracker.status is None
+    search.conductor.died(number)
+    assert search.begin() == number + 1
+    assert search.record.trial(number).user_attrs["reason"] == "its process died 4 times"
+    search.conductor.died(number)  # said again, of what is over
+    assert (tracker.status, search.conductor.failure) == ("FAILED", None)
 
 
 def test_three_failures_for_one_reason_end_the_search(url: str) -> None:
