@@ -169,7 +169,7 @@ def tune(
     storage = open_database(url, creates=True)
     sources = _sources(storage, settings)
     name = name or f"{Path(recipe).stem}-{Path(space).stem}"
-    record = begin_search(storage, name, settings)
+    record = begin_search(storage, name, settings, shape)
     _work(record, loaded, shape, parallel, sources=sources)
 
 

@@ -70,6 +70,11 @@ def check_search(settings: SearchSettings, space: Space) -> SpaceShape:
     """
     config = parse(settings.tree, source=settings.recipe)
     shape = check_space(space, settings.tree, source=settings.recipe)
+    if settings.shape_digest not in ("", shape.digest):
+        raise ConfigError(
+            f"{settings.space}: says something else than when the search began, though its text is "
+            "the same: it reads its environment, which must be what it was"
+        )
     check_sampler(settings.sampler, shape)
     _check_scheduler(settings, usual_config(settings, space).train.epochs)
     if settings.budget.gpu_hours is not None and not config.cluster.gpus_per_worker:
@@ -88,7 +93,9 @@ def _check_scheduler(settings: SearchSettings, epochs: int) -> None:
         )
 
 
-def begin_search(storage: RDBStorage, name: str, settings: SearchSettings) -> SearchRecord:
+def begin_search(
+    storage: RDBStorage, name: str, settings: SearchSettings, shape: SpaceShape
+) -> SearchRecord:
     """Put a search that was checked into the database.
 
     Raises:
@@ -101,7 +108,7 @@ def begin_search(storage: RDBStorage, name: str, settings: SearchSettings) -> Se
             f"{first}: is there already, as of a search {name} in another database; --name begins "
             "another"
         )
-    return create_search(storage, name, settings)
+    return create_search(storage, name, settings.model_copy(update={"shape_digest": shape.digest}))
 
 
 def run_search(

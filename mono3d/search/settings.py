@@ -43,6 +43,8 @@ class SearchSettings(Section):
     """The space's question."""
     space_digest: str
     """Of its text: a search does not go on in another space."""
+    shape_digest: str = ""
+    """Of what the text says together with its environment; empty where that was not kept."""
     objectives: dict[str, Literal["min", "max"]] = Field(min_length=1)
     """Metric → which way is better."""
     sampler: SamplerKind = "tpe"

@@ -89,6 +89,8 @@ class SpaceShape:
     """Every trial has the same names with the same ranges."""
     is_numeric: bool
     """There are numbers only, no choices."""
+    digest: str
+    """SHA-256 of all that it suggests and fixes, which a file may take from its environment."""
 
 
 def load_space(source: str) -> Space:

@@ -4,6 +4,7 @@ Nothing is drawn at random. Each walk answers the space by a script that goes wh
 """
 
 import difflib
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -127,6 +128,7 @@ def check_space(space: Space, tree: Mapping[str, Any], *, source: str) -> SpaceS
     """
     known: dict[str, BaseDistribution] = {}
     checked: set[str] = set()
+    said: set[str] = set()
     is_flat = True
     first: Mapping[str, BaseDistribution] | None = None
     for distributions, overrides in _walks(space):
@@ -136,12 +138,19 @@ def check_space(space: Space, tree: Mapping[str, Any], *, source: str) -> SpaceS
         for name, distribution in distributions.items():
             _check_same(space, name, known.setdefault(name, distribution), distribution)
         _check_run(space, tree, overrides, source=source)
+        fixed = ((name, value) for name, value in overrides if name not in distributions)
+        said.update(map(repr, [*distributions.items(), *fixed]))
         first = distributions if first is None else first
         is_flat = is_flat and distributions == first
     if not known:
         raise ConfigError(f"space {space.source}: suggests nothing, so there is nothing to search")
     is_numeric = not any(isinstance(d, CategoricalDistribution) for d in known.values())
-    return SpaceShape(distributions=known, is_flat=is_flat, is_numeric=is_numeric)
+    return SpaceShape(
+        distributions=known,
+        is_flat=is_flat,
+        is_numeric=is_numeric,
+        digest=hashlib.sha256("\n".join(sorted(said)).encode()).hexdigest(),
+    )
 
 
 _Option = tuple[str, int]

@@ -130,6 +130,26 @@ def test_a_search_does_not_go_on_in_another_space(
     assert record.settings.budget.trials == 6
 
 
+def test_a_search_does_not_go_on_in_another_environment(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SPACE.replace("return {}", 'return {"distillation.teacher": os.environ.get("TEACHER")}')
+    (here / "rate.py").write_text(f"{text.strip()}\n".replace("METRIC", "import os\nMETRIC", 1))
+    monkeypatch.setenv("TEACHER", "runs/one")
+    monkeypatch.setattr("mono3d.search.runs.search_on_ray", interrupted)
+    taught = (*RECIPE, "distillation={kind: add, teacher: runs/none}", "--name", "mine")
+    assert call(monkeypatch, "tune", *taught) == 130
+    assert call(monkeypatch, "tune", "--resume", "mine") == 130
+    monkeypatch.setenv("TEACHER", "runs/another")
+    capsys.readouterr()
+    assert call(monkeypatch, "tune", "--resume", "mine") == 2
+    assert "rate.py: says something else than when the search began" in capsys.readouterr().err
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_runs_of_another_search_are_not_adopted(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,11 +243,8 @@ def test_a_search_that_was_killed_before_its_first_trial_begins_as_it_was_asked_
     earlier.finish(proposal.number, [[0.25]], run="earlier-0000", checkpoint="there")
     monkeypatch.setattr("mono3d.search.runs.search_on_ray", stop)
 
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mono3d.search.runs.take_over", killed)
+        patch.setattr("mono3d.search.runs.take_over", interrupted)
         arguments = (*RECIPE, "--name", "mine", "--warm-start", "earlier")
         assert call(monkeypatch, "tune", *arguments) == 130
     assert begun == []

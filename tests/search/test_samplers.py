@@ -25,7 +25,7 @@ FLAT = {
 def shape(is_flat: bool = True, **more: Any) -> SpaceShape:
     distributions = {**FLAT, **more}
     numeric = all(not isinstance(d, CategoricalDistribution) for d in distributions.values())
-    return SpaceShape(distributions=distributions, is_flat=is_flat, is_numeric=numeric)
+    return SpaceShape(distributions=distributions, is_flat=is_flat, is_numeric=numeric, digest="")
 
 
 @pytest.mark.parametrize("kind", ["tpe", "gp", "random", "nsga2"])
@@ -45,7 +45,12 @@ def test_most_samplers_search_any_space(kind: Any) -> None:
         ),
         (
             "cmaes",
-            SpaceShape(distributions={"optim.lr": FLAT["optim.lr"]}, is_flat=True, is_numeric=True),
+            SpaceShape(
+                distributions={"optim.lr": FLAT["optim.lr"]},
+                is_flat=True,
+                is_numeric=True,
+                digest="",
+            ),
             "needs two numbers",
         ),
     ],
