@@ -62,11 +62,11 @@ def show(
     """The ranked trials of a search; also while it works."""
     from mono3d.search.database import open_database
     from mono3d.search.record import open_search
-    from mono3d.search.report.table import objectives, ranked, table_cells, table_head
+    from mono3d.search.report.table import goals_of, ranked, table_cells, table_head
     from mono3d.search.runs import report_known
 
     record = open_search(open_database(database or database_url(), creates=False), name)
-    goals = objectives(record.study)
+    goals = goals_of(record.study)
     table = Table(*table_head(goals))
     for row in ranked(record.study):
         table.add_row(*table_cells(row, goals))

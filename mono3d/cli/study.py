@@ -30,7 +30,8 @@ def study(
     recipe: RecipeArgument,
     overrides: OverridesArgument = None,
     variants: Annotated[
-        str, typer.Option(help="A shipped file of variants (mining, gmm_parts, add), or a path.")
+        str,
+        typer.Option(help="A shipped file of variants (docs/studies.md lists them), or a path."),
     ] = "mining",
     seeds: Annotated[str, typer.Option(help="Seeds of every variant.")] = "0,1,2,3,4",
     only: Annotated[

@@ -4,7 +4,7 @@ from statistics import median
 
 from mono3d.comparison.paired import compare
 from mono3d.search.report.importance import Importances
-from mono3d.search.report.table import Objective, RankedTrial, format_value
+from mono3d.search.report.table import Goal, RankedTrial, format_value
 from mono3d.search.report.view import SearchView
 
 _MOST_LISTED = 8
@@ -101,7 +101,7 @@ def _how_sure(view: SearchView, best: RankedTrial, own: RankedTrial) -> str:
     )
 
 
-def _by_seed(goal: Objective, row: RankedTrial) -> dict[int, dict[str, float]]:
+def _by_seed(goal: Goal, row: RankedTrial) -> dict[int, dict[str, float]]:
     return {place: {goal.metric: values[0]} for place, values in enumerate(row.repeats)}
 
 

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from mono3d.search.report import look
 from mono3d.search.report.look import Limits, better, trial_name, value_limits
-from mono3d.search.report.table import Objective, RankedTrial, format_setting, format_value
+from mono3d.search.report.table import Goal, RankedTrial, format_setting, format_value
 from mono3d.search.report.view import SearchView
 
 _MOST_SETTINGS = 16
@@ -157,7 +157,7 @@ def lay_out(figure: go.Figure, height: float) -> None:
 
 
 def upright(
-    figure: go.Figure, goal: Objective, limits: Limits, where: dict[str, int], *, named: bool = True
+    figure: go.Figure, goal: Goal, limits: Limits, where: dict[str, int], *, named: bool = True
 ) -> None:
     """An axis of an objective's values."""
     title = f"{escape(goal.words)} ({better(goal)})" if named else ""

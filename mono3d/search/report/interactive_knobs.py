@@ -19,7 +19,7 @@ from mono3d.search.report.look import (
     shown_shares,
     trial_name,
 )
-from mono3d.search.report.table import Objective, RankedTrial, format_setting, format_value
+from mono3d.search.report.table import Goal, RankedTrial, format_setting, format_value
 from mono3d.search.report.view import SearchView
 
 MAX_AXES = 16
@@ -159,7 +159,7 @@ def _slice(
     )
 
 
-def _about(row: RankedTrial, knob: Knob, goal: Objective, value: float) -> str:
+def _about(row: RankedTrial, knob: Knob, goal: Goal, value: float) -> str:
     setting = f"{knob.name}={format_setting(row.params[knob.name])}"
     return f"<b>{trial_name(row)}</b><br>{escape(goal.words)}: {format_value(value)}<br>" + escape(
         setting

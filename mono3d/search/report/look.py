@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from mono3d.search.report.importance import Importances
 from mono3d.search.report.knobs import Knob
-from mono3d.search.report.table import Objective, RankedTrial
+from mono3d.search.report.table import Goal, RankedTrial
 
 # Paul Tol's "muted" scheme, as in the other figures.
 FINISHED, STOPPED, IMPORTED, FAILED, RUNNING = "#332288", "#CC6677", "#999933", "#000000", "#44AA99"
@@ -43,7 +43,7 @@ class Limits:
         """The value, or the end that it is beyond."""
         return min(self.high, max(self.low, value))
 
-    def worse_end(self, goal: Objective) -> float:
+    def worse_end(self, goal: Goal) -> float:
         """Where trials without a value are marked."""
         return self.high if goal.less_is_better else self.low
 
@@ -53,7 +53,7 @@ class Limits:
         return {share: f"{self.low + (self.high - self.low) * share:.4g}" for share in shares}
 
 
-def value_limits(values: Sequence[float], goal: Objective) -> Limits:
+def value_limits(values: Sequence[float], goal: Goal) -> Limits:
     """Ends that show all values, but for bad ones so far off that nothing else could be told.
 
     Args:
@@ -130,7 +130,7 @@ def trial_name(row: RankedTrial) -> str:
     return f"trial {row.number}{rank}{', the recipe as it is' if row.is_default else ''}"
 
 
-def better(goal: Objective) -> str:
+def better(goal: Goal) -> str:
     """Which way is better, in words."""
     return "less is better" if goal.less_is_better else "more is better"
 
@@ -140,7 +140,7 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def plain(axes: Axes, goal: Objective, limits: Limits, fontsize: int = 10) -> None:
+def plain(axes: Axes, goal: Goal, limits: Limits, fontsize: int = 10) -> None:
     """A light grid, and an upright axis of an objective's values."""
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)

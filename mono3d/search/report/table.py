@@ -25,7 +25,7 @@ _ORDER: tuple[State, ...] = ("finished", "stopped early", "failed", "running", "
 
 
 @dataclass(frozen=True)
-class Objective:
+class Goal:
     """What is searched for."""
 
     metric: str
@@ -89,7 +89,7 @@ class RankedTrial:
         return self.is_done and all(map(math.isfinite, self.values))
 
 
-def objectives(study: Study) -> tuple[Objective, ...]:
+def goals_of(study: Study) -> tuple[Goal, ...]:
     """What a study searches for; without names of metrics they are numbered."""
     directions = study.directions
     names = study.metric_names or [
@@ -97,7 +97,7 @@ def objectives(study: Study) -> tuple[Objective, ...]:
         for number in range(1, len(directions) + 1)
     ]
     return tuple(
-        Objective(name, direction == StudyDirection.MINIMIZE)
+        Goal(name, direction == StudyDirection.MINIMIZE)
         for name, direction in zip(names, directions, strict=True)
     )
 
@@ -108,7 +108,7 @@ def ranked(study: Study) -> list[RankedTrial]:
     Several objectives: those that none beats in all of them come first; among equals, and among
     the others, the first objective counts.
     """
-    goals = objectives(study)
+    goals = goals_of(study)
     trials = study.get_trials(deepcopy=False)
     own: Mapping[str, Any] = next(
         (trial.params for trial in trials if trial.user_attrs.get("is_default")), {}
@@ -150,13 +150,13 @@ def format_duration(seconds: float | None) -> str:
     return f"{total // 3600} h {total % 3600 // 60:02d} min"
 
 
-def table_head(goals: Sequence[Objective]) -> list[str]:
+def table_head(goals: Sequence[Goal]) -> list[str]:
     """Names of the columns of `table_cells`."""
     values = [f"{goal.words} {'↓' if goal.less_is_better else '↑'}" for goal in goals]
     return ["rank", "trial", "state", *values, "changed settings", "epochs", "time", "run", "note"]
 
 
-def table_cells(row: RankedTrial, goals: Sequence[Objective]) -> list[str]:
+def table_cells(row: RankedTrial, goals: Sequence[Goal]) -> list[str]:
     """One trial's cells, as plain text."""
     values = [_value(row, index) for index in range(len(goals))]
     if len(goals) > 1:
@@ -217,7 +217,7 @@ def _row(trial: FrozenTrial, own: Mapping[str, Any], rank: int | None) -> Ranked
     )
 
 
-def _losses(goals: Sequence[Objective], values: Iterable[float]) -> tuple[float, ...]:
+def _losses(goals: Sequence[Goal], values: Iterable[float]) -> tuple[float, ...]:
     return tuple(goal.loss(value) for goal, value in zip(goals, values, strict=True))
 
 
@@ -241,7 +241,7 @@ def _front(losses: Mapping[int, tuple[float, ...]]) -> dict[int, int]:
     return {trial: 1 for trial, loss in finite.items() if not is_beaten(loss)}
 
 
-def _place(row: RankedTrial, goals: Sequence[Objective]) -> tuple[float | int, ...]:
+def _place(row: RankedTrial, goals: Sequence[Goal]) -> tuple[float | int, ...]:
     state: State = "finished" if row.is_done else row.state
     losses = [goal.loss(value) for goal, value in zip(goals, row.values, strict=False)]
     is_front = row.rank == 1

@@ -11,14 +11,14 @@ from optuna.trial import FrozenTrial, TrialState
 from mono3d.search.report.importance import ImportanceReport, importances
 from mono3d.search.report.knobs import Knob, knobs
 from mono3d.search.report.look import HIGHLIGHTS, OWN, Limits, value_limits
-from mono3d.search.report.table import Objective, RankedTrial, default_of, objectives, ranked
+from mono3d.search.report.table import Goal, RankedTrial, default_of, goals_of, ranked
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchView:
     """A search as pictures need it."""
 
-    goals: tuple[Objective, ...]
+    goals: tuple[Goal, ...]
     rows: tuple[RankedTrial, ...]
     """All trials, as `ranked` has them."""
     knobs: tuple[Knob, ...]
@@ -88,7 +88,7 @@ class SearchView:
 
 def view(study: Study) -> SearchView:
     """Read a study."""
-    goals = objectives(study)
+    goals = goals_of(study)
     trials = study.get_trials(deepcopy=False)
     drawn = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     found = sorted(knobs(drawn), key=lambda knob: -sum(knob.name in t.params for t in drawn))

@@ -10,7 +10,7 @@ import pytest
 from mono3d.search.report import interactive_knobs, png
 from mono3d.search.report.figures import PAGE, search_figures, write_figures
 from mono3d.search.report.look import broken, value_limits
-from mono3d.search.report.table import Objective
+from mono3d.search.report.table import Goal
 from mono3d.search.report.view import view
 from tests.support.search_studies import (
     awkward_studies,
@@ -152,7 +152,7 @@ def test_of_many_settings_the_important_ones_are_drawn() -> None:
 
 
 def test_a_result_far_off_does_not_hide_the_others() -> None:
-    goal = Objective("error", less_is_better=True)
+    goal = Goal("error", less_is_better=True)
     near = [0.1, 0.11, 0.12, 0.13, 0.14, 0.15, 0.16]
     limits = value_limits([*near, 50.0], goal)
     assert limits.num_beyond == 1
@@ -161,9 +161,7 @@ def test_a_result_far_off_does_not_hide_the_others() -> None:
     assert value_limits([*near, 0.2], goal).num_beyond == 0
     # A good one is never left out.
     assert value_limits([*near, -50.0], goal).low < -50
-    more = value_limits(
-        [-value for value in (*near, 50.0)], Objective("gain", less_is_better=False)
-    )
+    more = value_limits([-value for value in (*near, 50.0)], Goal("gain", less_is_better=False))
     assert (more.num_beyond, more.place(-50.0)) == (1, 0.0)
     shown = view(awkward_studies()["one far off"])
     assert png.history(shown).axes[0].get_ylim()[1] < 25
@@ -171,7 +169,7 @@ def test_a_result_far_off_does_not_hide_the_others() -> None:
 
 @pytest.mark.parametrize("values", [[], [0.0], [3.0, 3.0], [-2.0] * 9])
 def test_limits_are_apart_whatever_the_values(values: list[float]) -> None:
-    limits = value_limits(values, Objective("error", less_is_better=True))
+    limits = value_limits(values, Goal("error", less_is_better=True))
     assert limits.low < limits.high
     assert all(limits.low < value < limits.high for value in values)
 

@@ -7,12 +7,12 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from mono3d.search.report.table import (
-    Objective,
+    Goal,
     default_of,
     format_duration,
     format_setting,
     format_value,
-    objectives,
+    goals_of,
     ranked,
     table_cells,
     table_head,
@@ -50,8 +50,8 @@ def test_results_come_first_then_what_was_stopped_then_what_failed() -> None:
 def test_more_is_better_where_the_study_says_so() -> None:
     study = study_of([trial({}, 1.0), trial({}, 3.0)], modes=["maximize"], metrics=[ACCURACY])
     assert [row.number for row in ranked(study)] == [1, 0]
-    assert objectives(study) == (Objective(ACCURACY, less_is_better=False),)
-    assert table_head(objectives(study))[3] == "mAP ↑"
+    assert goals_of(study) == (Goal(ACCURACY, less_is_better=False),)
+    assert table_head(goals_of(study))[3] == "mAP ↑"
 
 
 def test_equal_values_share_a_rank() -> None:
@@ -75,9 +75,9 @@ def test_trials_that_none_beats_come_first_with_several_objectives() -> None:
     rows = ranked(study)
     assert [row.number for row in rows if row.rank == 1] == [1, 5, 0, 3]
     assert [row.number for row in rows] == [1, 5, 0, 3, 2, 4]
-    cells = [table_cells(row, objectives(study))[0] for row in rows]
+    cells = [table_cells(row, goals_of(study))[0] for row in rows]
     assert cells == ["Pareto"] * 4 + ["", ""]
-    assert [goal.metric for goal in objectives(study)] == ["objective 1", "objective 2"]
+    assert [goal.metric for goal in goals_of(study)] == ["objective 1", "objective 2"]
 
 
 def test_spread_is_the_sample_deviation_over_seeds() -> None:
@@ -92,7 +92,7 @@ def test_spread_is_the_sample_deviation_over_seeds() -> None:
     )
     assert rows[0].spread == (1.0,)
     assert [row.spread for row in rows[1:]] == [None, None]
-    assert table_cells(rows[0], (Objective(ERROR, less_is_better=True),))[3] == (
+    assert table_cells(rows[0], (Goal(ERROR, less_is_better=True),))[3] == (
         "2.0000 ± 1.0000 (3 seeds)"
     )
 
@@ -102,7 +102,7 @@ def test_a_row_has_what_differs_from_the_recipe() -> None:
     assert default_of(rows.values()) is rows[0]
     assert rows[0].changed == ()
     assert rows[5].changed == ("mining.kind=none",)
-    goals = objectives(mining_study())
+    goals = goals_of(mining_study())
     assert "the recipe's own" in table_cells(rows[0], goals)
     assert all(len(table_cells(row, goals)) == len(table_head(goals)) for row in rows.values())
     assert table_cells(rows[26], goals)[3] == "(0.2000)"
