@@ -162,7 +162,7 @@ def tune(
     loaded = load_space(space)
     objectives = objectives_of(objective) if objective else loaded.objectives
     settings = _settings(recipe, overrides or [], loaded, objectives, choices, budget)
-    shape = check_search(settings, loaded)
+    shape = check_search(settings, loaded, is_new=True)
     if dry_run:
         _show_plan(settings, shape)
         return
@@ -249,7 +249,7 @@ def _go_on(
     space = load_its_space(record)
     settings = record.settings
     changed = raised(settings.budget, budget) if budget else settings.budget
-    shape = check_search(settings.model_copy(update={"budget": changed}), space)
+    shape = check_search(settings.model_copy(update={"budget": changed}), space, is_new=False)
     sources = [] if record.is_begun else _sources(storage, settings)
     _work(record, space, shape, parallel, sources=sources, budget=changed if budget else None)
 

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from mono3d.config.load import flatten
 from mono3d.errors import ConfigError, Mono3dError, StorageError
-from mono3d.search.record import Proposal, SearchRecord, is_finite, means_of
+from mono3d.search.record import SAME_AS, Proposal, SearchRecord, is_finite, means_of
 from mono3d.search.settings import Budget
 from mono3d.search.trial import RunEnd, TrialEnd, TrialReport
 from mono3d.tracking.records import MetricRecord
@@ -21,8 +21,12 @@ from mono3d.tracking.tracker import RunIdentity, Tracker
 from mono3d.training.run_description import run_tags
 
 _DIGITS = re.compile(r"\d+")
-_STATUSES = {"finished": "FINISHED", "stopped early": "KILLED", "failed": "FAILED"}
+_STATUSES = {
+    "finished": "FINISHED", "tried before": "FINISHED", "stopped early": "KILLED",
+    "failed": "FAILED",
+}  # fmt: skip
 """In MLflow."""
+_STATES = {TrialState.PRUNED: "stopped early", TrialState.FAIL: "failed"}
 _MOST_DEATHS = 3
 _MOST_ALIKE = 3
 """Failures in a row for one reason, before anything has worked, that end a search."""
@@ -104,22 +108,31 @@ class Conductor:
         self._parent = parent
         self._clock = Clock(earlier_hours=float(record.study.user_attrs.get("hours", 0.0)))
         self._running: dict[int, _Running] = {}
+        self._has_proposed_all = False
         self._alike: list[str] = []
         """Reasons of the failures of this call, without their numbers."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether there will be no further trial."""
+        return self.failure is not None or (self._has_proposed_all and not self._running)
+
     def begin(self) -> Proposal | None:
-        """The next trial, None if there shall be no further one."""
-        spent = self._spent()
-        while self.failure is None and (spent is None or self._record.has_unfinished):
-            proposal = self._propose()
-            if proposal is None:
-                return None
-            if spent is not None:
-                self._stop(proposal.number, spent)  # of an earlier call: it ends here
-            elif proposal.same_as is not None:
-                self._end_as(proposal.number, proposal.same_as)
-            else:
-                return proposal
+        """The next trial; None if there is none, or none yet: see `is_over`.
+
+        Where the budget of time is spent, trials of an earlier call still go on, to their next
+        evaluation: they may be through.
+        """
+        if self.failure is not None:
+            return None
+        if self._spent() is not None and not self._record.has_unfinished:
+            self._has_proposed_all = True
+            return None
+        proposal = self._propose()
+        self._has_proposed_all = proposal is None
+        if proposal is None or proposal.same_as is None:
+            return proposal
+        self._end_as(proposal.number, proposal.same_as)
         return None
 
     def _propose(self) -> Proposal | None:
@@ -147,6 +160,7 @@ class Conductor:
             return False
         value = float(report.metrics.get(self._record.metric, math.nan))
         running.value = value
+        running.deaths = 0
         self._display.moved(report, value)
         lacking = [m for m in self._objectives if not is_finite(report.metrics, [m])]
         if lacking:
@@ -192,33 +206,51 @@ class Conductor:
         else:
             self._finish(running, end.runs)
 
-    def died(self, number: int) -> None:
-        """A trial's actor has died, as when its node goes: it is begun again, a few times."""
+    def died(self, number: int, reason: str) -> None:
+        """A trial's actor is no more, as when its node goes: it is begun again, a few times."""
         running = self._running.get(number)
         if running is None:
             return
         running.deaths += 1
         if running.deaths > _MOST_DEATHS:
-            self._fail(number, f"its process died {running.deaths} times")
+            self._fail(number, f"{reason}, {running.deaths} times in a row")
         else:
-            self._display.say(f"trial {number}: its process died")
+            self._display.say(f"trial {number}: {reason}")
             self._record.put_back(number)
+            self._has_proposed_all = False
 
     def settle(self) -> None:
-        """Tell MLflow the ends of trials that it was not there to hear."""
-        if self._parent.run_id is None:
-            return  # it is not there, or was not asked for
-        for number, status in self._record.owed.items():
-            proposal = self._record.proposal_of(number)
-            if not self._start_tracker(proposal, self._identity(proposal)).close(status):
-                return
-            self._record.note_owed(number, None)
+        """Tell MLflow the ends of trials that it was not there to hear, as far as it is now."""
+        owed = [n for n in self._record.owed if n not in self._running]
+        if self._parent.run_id is not None:  # it is there
+            while owed and self._is_told(owed[0]):
+                self._record.note_owed(owed.pop(0), is_owed=False)
+        if owed:
+            self._display.say(
+                f"MLflow has not heard the end of {len(owed)} trials: "
+                f"mono3d tune --resume {self._record.name} tells it"
+            )
+
+    def _is_told(self, number: int) -> bool:
+        trial = self._record.trial(number)
+        if not trial.state.is_finished():
+            return True  # it goes on, and will end again
+        proposal = self._record.proposal_of(number)
+        tracker = self._start_tracker(proposal, self._identity(proposal))
+        running = _Running(proposal=proposal, tracker=tracker)
+        if trial.state == TrialState.COMPLETE:
+            self._log_objectives(running, trial.values)
+            state = "tried before" if SAME_AS in trial.user_attrs else "finished"
+        else:
+            state = _STATES[trial.state]
+        return self._close(running, state, trial.user_attrs.get("reason", ""))
 
     def abandon(self) -> None:
         """Close the records of trials that go on with the next call."""
-        for number, running in self._running.items():
-            self._record.note_time(number)
+        for running in self._running.values():
             running.tracker.close("KILLED")
+        for number in self._running:
+            self._record.note_time(number)
         self._running.clear()
         self._note_hours()
 
@@ -280,17 +312,11 @@ class Conductor:
             )
 
     def _end_as(self, number: int, other: int) -> None:
-        """End a trial as another one of the same settings and seeds has."""
+        """End a trial with the values of one that had the same settings and seeds."""
         running, earlier = self._running[number], self._record.trial(other)
-        is_finished = earlier.state == TrialState.COMPLETE
-        if is_finished:
-            self._log_objectives(running, earlier.values)
-            running.value = earlier.values[0]
-            facts = {"run": earlier.user_attrs["run"]}
-            running.tracker.log_checkpoint(earlier.user_attrs["checkpoint"], facts)
-        state = "finished" if is_finished else "stopped early"
+        self._log_objectives(running, earlier.values)
         reason = f"has the settings of trial {other}"
-        with self._closing(running, state, reason, running.value):
+        with self._closing(running, "tried before", reason, earlier.values[0]):
             self._record.finish_as(number, earlier, reason)
 
     def _log_objectives(self, running: _Running, values: Sequence[float]) -> None:
@@ -321,13 +347,17 @@ class Conductor:
         Killed between the two, the trial goes on with the next call and comes to this again.
         """
         number = running.proposal.number
-        # An earlier call may have left another reason.
-        running.tracker.set_tags({"trial.state": state, "trial.reason": reason})
-        if not running.tracker.close(_STATUSES[state]):
-            self._record.note_owed(number, _STATUSES[state])
+        is_told = self._close(running, state, reason)
+        self._record.note_owed(number, is_owed=not is_told)
         yield
         del self._running[number]
         self._display.ended(number, state, value, reason)
+
+    def _close(self, running: _Running, state: str, reason: str) -> bool:
+        """Whether MLflow has heard it."""
+        # An earlier call may have left another reason.
+        running.tracker.set_tags({"trial.state": state, "trial.reason": reason})
+        return running.tracker.close(_STATUSES[state])
 
     def _spent(self) -> str | None:
         """Which part of the budget is spent; the number of trials only ends proposals."""

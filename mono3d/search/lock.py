@@ -14,6 +14,12 @@ from mono3d.errors import ConfigError, DataError, ServiceError
 
 _POSTGRESQL = "postgresql"
 _KEY_BYTES = 8
+_KEEPALIVES = (
+    "tcp_keepalives_idle = 30",
+    "tcp_keepalives_interval = 10",
+    "tcp_keepalives_count = 3",
+)
+"""Of the server: a machine that lost its power says no goodbye, and is waited for by the hour."""
 
 
 @contextmanager
@@ -40,6 +46,8 @@ def _in_server(name: str, engine: Engine) -> Iterator[bool]:
     try:
         # No transaction, which would stay open as long as the search works.
         connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        for setting in _KEEPALIVES:
+            connection.execute(text(f"SET {setting}"))
         is_ours = connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key})
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
@@ -62,7 +70,7 @@ def _beside_file(name: str, engine: Engine) -> Iterator[bool]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             yield False
         else:
             yield True

@@ -36,8 +36,8 @@ _BAD_AFTER = "bad_after"
 """Of a trial: the epoch after which it was found worse than others."""
 OVERRIDES = "overrides"
 """What a trial changes in the recipe; of one from elsewhere, too."""
-_OF_ITS_RUNS = ("epochs", "run", "run_id", "checkpoint", "repeats")
-"""Of a trial: what is known of its runs."""
+SAME_AS = "same_as"
+"""Of a trial that was not run: an earlier one, which has its settings and so its values."""
 _MOST_INVALID = 20
 """Draws in a row that the schema refuses, before the space is taken to be wrong."""
 
@@ -131,7 +131,7 @@ class SearchRecord:
                 reason = str(error)
                 self.fail(trial.number, reason)
                 continue
-            same = self._same_as(overrides)
+            same = None if is_resumed else self._same_as(overrides)
             trial.set_user_attr(OVERRIDES, dict(overrides))
             self._epochs[trial.number] = config.train.epochs
             proposal = self._proposal(trial.number, overrides, config)
@@ -170,6 +170,7 @@ class SearchRecord:
     def put_back(self, number: int) -> None:
         """Propose a trial once more, to go on where its runs are."""
         self._note(number)
+        del self._trials[number]
         self._unfinished.append(self.trial(number))
 
     def note_time(self, number: int) -> None:
@@ -206,22 +207,16 @@ class SearchRecord:
         """
         if len(per_run) > 1:
             facts["repeats"] = [list(values) for values in per_run]
-        self._note(number, **facts)
+        self._note(number, reason="", **facts)  # a call that was killed may have left one
         curve = self.trial(number).intermediate_values
         if len(self.settings.objectives) == 1 and self.epochs_of(number) not in curve:
             self._trials[number].report(per_run[0][0], self.epochs_of(number))
         self._tell(number, means_of(per_run))
 
     def finish_as(self, number: int, earlier: FrozenTrial, reason: str) -> None:
-        """Write down that a trial ended as another one did, which had its settings and seeds."""
-        for epoch, value in earlier.intermediate_values.items():
-            self._trials[number].report(value, epoch)
-        known = {k: v for k, v in earlier.user_attrs.items() if k in _OF_ITS_RUNS}
-        self._note(number, **{**known, "reason": reason})
-        if earlier.state == TrialState.COMPLETE:
-            self._tell(number, earlier.values)
-        else:
-            self._tell(number, state=earlier.state)
+        """Write down that a trial has the values of one that had its settings and seeds."""
+        self._note(number, **{SAME_AS: earlier.number, "reason": reason})
+        self._tell(number, earlier.values)
 
     def stop(self, number: int, reason: str, **facts: Any) -> None:
         """Write down that a trial was stopped early; its last value on the way stays."""
@@ -234,16 +229,15 @@ class SearchRecord:
         self._tell(number, state=TrialState.FAIL)
 
     @property
-    def owed(self) -> Mapping[int, str]:
-        """Trials that are over and whose end MLflow was not there to hear → their status there."""
-        return {int(k): v for k, v in self.study.user_attrs.get(_OWED, {}).items()}
+    def owed(self) -> list[int]:
+        """Trials whose end MLflow was not there to hear."""
+        return list(self.study.user_attrs.get(_OWED, []))
 
-    def note_owed(self, number: int, status: str | None) -> None:
-        """Remember that the end of a trial is owed to MLflow; None when that is settled."""
-        others = {str(k): v for k, v in self.owed.items() if k != number}
-        self.study.set_user_attr(
-            _OWED, others if status is None else {**others, str(number): status}
-        )
+    def note_owed(self, number: int, is_owed: bool) -> None:
+        """Remember whether the end of a trial is owed to MLflow."""
+        if is_owed != (number in self.owed):
+            others = [owed for owed in self.owed if owed != number]
+            self.study.set_user_attr(_OWED, sorted([*others, number]) if is_owed else others)
 
     def trial(self, number: int) -> FrozenTrial:
         """As the database has it."""
@@ -292,9 +286,7 @@ class SearchRecord:
             (
                 trial.number
                 for trial in self.own_trials()
-                if (trial.state == TrialState.COMPLETE or _BAD_AFTER in trial.user_attrs)
-                and trial.state.is_finished()
-                and trial.user_attrs.get(OVERRIDES) == wanted
+                if trial.state == TrialState.COMPLETE and trial.user_attrs.get(OVERRIDES) == wanted
             ),
             None,
         )

@@ -62,7 +62,7 @@ def load_its_space(record: SearchRecord) -> Space:
     return space
 
 
-def check_search(settings: SearchSettings, space: Space) -> SpaceShape:
+def check_search(settings: SearchSettings, space: Space, *, is_new: bool) -> SpaceShape:
     """What can be known to be wrong before the first trial: space, recipe, sampler, budget, data.
 
     Raises:
@@ -76,7 +76,8 @@ def check_search(settings: SearchSettings, space: Space) -> SpaceShape:
             "the same: it reads its environment, which must be what it was"
         )
     check_sampler(settings.sampler, shape)
-    _check_scheduler(settings, usual_config(settings, space).train.epochs)
+    if is_new and "train.epochs" not in shape.distributions:
+        _check_scheduler(settings, usual_config(settings, space).train.epochs)
     if settings.budget.gpu_hours is not None and not config.cluster.gpus_per_worker:
         raise ConfigError("--gpu-hours: cluster.gpus_per_worker=0, so a trial has no GPU")
     for split in SPLITS:
@@ -217,7 +218,7 @@ def _summary(record: SearchRecord) -> MetricRecord:
     rows = ranked(record.study)
     metrics = {
         f"trials/{state.replace(' ', '_')}": float(sum(row.state == state for row in rows))
-        for state in ("finished", "stopped early", "failed")
+        for state in ("finished", "tried before", "stopped early", "failed")
     }
     if len(record.settings.objectives) == 1 and rows and rows[0].rank == 1:
         metrics[f"best/{record.metric}"] = rows[0].values[0]

@@ -16,9 +16,11 @@ from ray import tune
 
 from mono3d.config.load import parse
 from mono3d.errors import Mono3dError, StorageError
+from mono3d.storage.location import check_access
 from mono3d.tracking.records import MetricRecord
 from mono3d.training.mailbox import Question
 from mono3d.training.progress import Progress
+from mono3d.training.run_record import run_location
 
 _PATIENCE_S = 60.0
 """With a run that was told to end, and takes down its workers."""
@@ -71,7 +73,7 @@ class TrialEnd:
     error: str | None = None
     """Why it failed, in one line."""
     is_stores_fault: bool = False
-    """Whether that is not the trial's fault, but that of the store of checkpoints."""
+    """Whether that is not the trial's fault: the store of all runs cannot be used."""
     lines: Sequence[str] = ()
 
 
@@ -174,7 +176,7 @@ class _Work(threading.Thread):
             end_of_all = TrialEnd(
                 number=self._order.number,
                 error=_in_a_line(error),
-                is_stores_fault=isinstance(error, StorageError),
+                is_stores_fault=isinstance(error, StorageError) and not self._has_store(),
                 lines=self._new.lines,
             )
         self._messages.put(end_of_all)
@@ -209,6 +211,16 @@ class _Work(threading.Thread):
             best_checkpoint=result.best_checkpoint,
             records=new.records,
         )
+
+    def _has_store(self) -> bool:
+        """Whether the store of the runs answers; an error may be of a teacher's, or of one file."""
+        name, tree = self._order.runs[self._run]
+        try:
+            folder, _, _ = run_location(parse(tree, source="trial"), name).rpartition("/")
+            check_access(folder)
+        except Mono3dError:
+            return False
+        return True
 
     def _ask(self, question: Question) -> bool:
         new, self._new = self._new, _Collected()

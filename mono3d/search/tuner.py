@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -20,7 +21,9 @@ from mono3d.errors import Mono3dError, ServiceError
 from mono3d.search.conductor import Conductor, SearchDisplay
 from mono3d.search.record import Proposal, SearchRecord
 from mono3d.search.trial import MESSAGE, TrialActor, TrialEnd, TrialOrder
+from mono3d.tracking.shipper import root_cause
 from mono3d.tracking.tracker import NullTracker, RunIdentity, Tracker
+from mono3d.training.failure_callback import first_line
 from mono3d.training.ray_session import places, ray_session
 from mono3d.training.run_record import RUNS_FOLDER
 from mono3d.training.tracking import start_tracker
@@ -64,8 +67,9 @@ def search_on_ray(
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    # Of an actor that died, pages; the display says it in a line.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+        # Of an actor that died, pages; the display says it in a line.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def start(proposal: Proposal, identity: RunIdentity) -> Tracker:
         folder = RUNS_FOLDER / identity.name
@@ -74,8 +78,8 @@ def search_on_ray(
                 proposal.configs[0], identity, folder, close_timeout_s=_CLOSE_TIMEOUT_S
             )
         except ServiceError as error:  # the search itself has begun: it goes on without
-            display.say(f"trial {proposal.number} is not recorded: {error}")
-            return NullTracker()
+            display.say(f"trial {proposal.number} is not recorded now: {error}")
+            return _Unheard()
 
     conductor = Conductor(record, display, start, parent=parent)
     with (
@@ -85,7 +89,8 @@ def search_on_ray(
         room = places(record.config.cluster, memory_bytes=_ACTOR_BYTES)
         if parallel is not None and parallel > room:
             display.say(f"--parallel {parallel}: there is room for {room} at a time now")
-        conductor.settle()
+        with _ending_the_search(conductor):
+            conductor.settle()
         tuner = tune.Tuner(
             tune.with_resources(TrialActor, tune.PlacementGroupFactory([{"memory": _ACTOR_BYTES}])),
             tune_config=tune.TuneConfig(
@@ -106,11 +111,13 @@ def search_on_ray(
         )
         try:
             tuner.fit()
-            conductor.settle()
+            with _ending_the_search(conductor):
+                conductor.settle()
         except tune.TuneError as error:
             raise ServiceError(f"Ray Tune: {str(error).strip().splitlines()[0]}") from error
         finally:
-            conductor.abandon()
+            with _ending_the_search(conductor):
+                conductor.abandon()
     if conductor.failure is not None:
         raise conductor.failure
 
@@ -121,13 +128,27 @@ def _ending_the_search(conductor: Conductor) -> Iterator[None]:
     try:
         yield
     except Mono3dError as error:
-        conductor.failure = error
+        conductor.failure = conductor.failure or error
     except Exception as error:
         _logger.warning("the search ends", exc_info=True)
-        lines = str(error).strip().splitlines() or [""]
-        conductor.failure = ServiceError(
-            f"{type(error).__name__}: {lines[0]}; --resume goes on with the search"
+        conductor.failure = conductor.failure or ServiceError(
+            f"{type(error).__name__}: {root_cause(error)}; --resume goes on with the search"
         )
+
+
+class _Unheard(NullTracker):
+    """Of a trial whose server is there and not well: the end is owed."""
+
+    def close(self, status: str) -> bool:
+        """Not now."""
+        return False
+
+
+def _reason_of(error: Exception | None) -> str:
+    """Why an actor is no more, in a line."""
+    if error is None or isinstance(error, RayActorError):
+        return "its process died"
+    return first_line(getattr(error, "cause", None) or error)
 
 
 class _NeverStored:
@@ -146,15 +167,16 @@ class _Proposals(_NeverStored, Searcher):  # type: ignore[misc]
     def __init__(self, conductor: Conductor) -> None:
         super().__init__(metric=MESSAGE, mode="min")
         self._conductor = conductor
-        self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The order of a trial; FINISHED when there shall be no further one."""
+        proposal = None
         with _ending_the_search(self._conductor):
             proposal = self._conductor.begin()
-        if self._conductor.failure is not None or proposal is None:
+        if self._conductor.is_over:
             return str(Searcher.FINISHED)
-        self._numbers[trial_id] = proposal.number
+        if proposal is None:
+            return None  # Tune asks again: a trial on its way may be put back
         trees = [config.model_dump(mode="json") for config in proposal.configs]
         return {
             _ORDER: TrialOrder(
@@ -167,10 +189,7 @@ class _Proposals(_NeverStored, Searcher):  # type: ignore[misc]
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Of an error only; ends that trials report themselves have been taken in."""
-        if error and trial_id in self._numbers:
-            with _ending_the_search(self._conductor):
-                self._conductor.died(self._numbers[trial_id])
+        """Nothing: `_Verdicts` hears of ends and errors."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: what is known is in the database."""
@@ -192,6 +211,12 @@ class _Verdicts(_NeverStored, FIFOScheduler):  # type: ignore[misc]
         with _ending_the_search(self._conductor):
             goes_on = self._conductor.evaluated(result[MESSAGE])
         return str(self.CONTINUE if goes_on else self.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """The actor has died, or could not do what an actor does."""
+        error = trial.get_pickled_error()
+        with _ending_the_search(self._conductor):
+            self._conductor.died(trial.config[_ORDER].number, _reason_of(error))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """The end, or the echo of a stop."""

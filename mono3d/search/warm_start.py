@@ -15,7 +15,7 @@ from optuna.trial import FixedTrial, TrialState
 
 from mono3d.config.load import flatten
 from mono3d.errors import ConfigError
-from mono3d.search.record import OVERRIDES, SearchRecord, is_finite, open_search
+from mono3d.search.record import OVERRIDES, SAME_AS, SearchRecord, is_finite, open_search
 from mono3d.search.settings import SearchSettings
 from mono3d.search.space import Space, overrides_of
 from mono3d.search.space_points import params_from
@@ -76,7 +76,7 @@ def earlier_search(storage: RDBStorage, name: str) -> Source:
             metrics=dict(zip(record.settings.objectives, trial.values, strict=True)),
         )
         for trial in record.own_trials()
-        if trial.state == TrialState.COMPLETE
+        if trial.state == TrialState.COMPLETE and SAME_AS not in trial.user_attrs
     ]
     return Source(name=name, known=known)
 

@@ -6,6 +6,7 @@ who reads or writes it need not know. Every failure is a `StorageError` of one l
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -70,6 +71,20 @@ def write_bytes(location: str | Path, content: bytes) -> None:
         part.replace(path)
     except OSError as error:
         raise StorageError(f"cannot write {location}: {error.strerror}") from error
+
+
+def check_access(location: str | Path) -> None:
+    """Write and delete a small file below a location.
+
+    Raises:
+        StorageError: If one of the two fails.
+    """
+    if is_s3(location):
+        s3.check_access(str(location))
+        return
+    probe = join(location, f".probe-{uuid.uuid4().hex}")
+    write_bytes(probe, b"probe")
+    _delete_file(probe)
 
 
 def exists(location: str | Path) -> bool:

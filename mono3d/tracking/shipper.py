@@ -29,6 +29,7 @@ class Shipper:
         self._tried = threading.Event()
         self._closing = threading.Event()
         self._given_up = threading.Event()
+        self._has_delivered_all = False
         self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
 
     def start(self, wait_s: float) -> None:
@@ -46,7 +47,7 @@ class Shipper:
         self._work.set()
         self._thread.join(timeout_s)
         self._given_up.set()
-        return not self._thread.is_alive()
+        return self._has_delivered_all
 
     def _run(self) -> None:
         failures = 0
@@ -55,6 +56,7 @@ class Shipper:
             failures = 0 if self._attempt() else failures + 1
             self._tried.set()
             if is_last and failures == 0:
+                self._has_delivered_all = True
                 return
             self._pause(failures)
 

@@ -265,5 +265,5 @@ def search_of_rates(url: str, name: str) -> SearchRecord:
     tree = {**config.model_dump(mode="json"), "evaluation": {"every_epochs": 1}}
     made = settings(space="rate.py", space_digest=space.digest, tree=tree)
     record = create_search(open_database(url, creates=True), name, made)
-    record.prepare(space, check_search(made, space))
+    record.prepare(space, check_search(made, space, is_new=True))
     return record

@@ -267,6 +267,25 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     assert wait_for_resources(60)
 
 
+def test_the_last_of_several_trials_goes_on_too(
+    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its actor dies when there was no further trial to begin, and a place for one."""
+
+    class LastKiller(Killer):
+        def moved(self, report: TrialReport, value: float) -> None:
+            Lines.moved(self, report, value)
+            if any("ended" in line for line in self.lines) and not self.killed:
+                self.kill()
+
+    alone(tmp_path, monkeypatch)
+    display = LastKiller("ray::TrialActor")
+    record = search_of(folder, tmp_path, trials=2, scheduler="none")
+    search_on_ray(record, display, parent=NullTracker(), parallel=2)
+    assert display.killed
+    assert [trial.state for trial in record.own_trials()] == [TrialState.COMPLETE] * 2
+
+
 def test_of_several_seeds_those_that_are_done_are_not_trained_again(
     cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,13 +349,13 @@ def test_mlflow_hears_later_what_it_missed(
     server.start()
     run(Switch(server))
     assert {trial.state for trial in record.own_trials()} == {TrialState.COMPLETE}
-    assert set(record.owed) == {0, 1}
+    assert record.owed == [0, 1]
     server.start()
     try:
         again = Lines()
         run(again)
         assert not any("began" in line for line in again.lines)
-        assert record.owed == {}
+        assert record.owed == []
         parent, children = runs_of(MlflowClient(server.uri), record.name)
         assert parent.info.status == "FINISHED"
         assert len(children) == 2

@@ -79,8 +79,9 @@ class Search:
         return tracker
 
     def begin(self) -> int:
-        proposal = self.conductor.begin()
-        assert proposal is not None
+        """The next trial that is to be run."""
+        while (proposal := self.conductor.begin()) is None:
+            assert not self.conductor.is_over
         return proposal.number
 
     def evaluated(self, number: int, epoch: int, value: float, **changed: Any) -> bool:
@@ -171,20 +172,37 @@ def test_a_failure_is_recorded_and_the_search_goes_on(url: str) -> None:
 
 
 def test_a_trial_whose_actor_dies_is_begun_again_a_few_times(url: str) -> None:
-    search = Search(url)
+    search = Search(url, budget={"trials": 2})
     number = search.begin()
-    search.evaluated(number, 1, 0.5)
     tracker = search.trackers[number]
+    for epoch in range(1, 4):  # each time it came further
+        search.conductor.died(number, "its process died")
+        assert search.begin() == number
+        search.evaluated(number, epoch, 0.5)
     for _ in range(3):
-        search.conductor.died(number)
+        search.conductor.died(number, "its process died")
         assert search.begin() == number
     assert search.trackers[number] is tracker
     assert tracker.status is None
-    search.conductor.died(number)
+    search.conductor.died(number, "its process died")
     assert search.begin() == number + 1
-    assert search.record.trial(number).user_attrs["reason"] == "its process died 4 times"
-    search.conductor.died(number)  # said again, of what is over
+    reason = search.record.trial(number).user_attrs["reason"]
+    assert reason == "its process died, 4 times in a row"
+    search.conductor.died(number, "its process died")  # said again, of what is over
     assert (tracker.status, search.conductor.failure) == ("FAILED", None)
+
+
+def test_a_search_is_not_over_while_a_trial_may_be_put_back(url: str) -> None:
+    search = Search(url, budget={"trials": 2})
+    first, second = search.begin(), search.begin()
+    assert search.conductor.begin() is None
+    search.ended(first, 0.2)
+    assert not search.conductor.is_over
+    search.conductor.died(second, "its process died")
+    assert search.begin() == second
+    search.ended(second, 0.1)
+    assert search.conductor.begin() is None
+    assert search.conductor.is_over
 
 
 def test_three_failures_for_one_reason_end_the_search(url: str) -> None:
@@ -248,7 +266,11 @@ def test_what_ran_when_the_hours_were_spent_is_settled_by_the_next_call(url: str
     search.conductor.abandon()
     search.record.study.set_user_attr("hours", 2.0)
     again = Search(url, is_new=False)
+    assert again.begin() == number  # it may be through
     assert again.conductor.begin() is None
+    assert not again.conductor.is_over
+    assert not again.evaluated(number, 1, 0.5)
+    assert again.conductor.is_over
     assert again.record.trial(number).state == TrialState.PRUNED
     assert again.trackers[number].status == "KILLED"
 
@@ -328,46 +350,57 @@ def test_settings_that_were_tried_are_not_trained_again(url: str) -> None:
         assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.2)
         assert trial.user_attrs["reason"] == tracker.tags["trial.reason"]
         assert tracker.tags == {
-            "trial.state": "finished",
+            "trial.state": "tried before",
             "trial.reason": f"has the settings of trial {first}",
         }
         assert tracker.metrics == {f"objective/{METRIC}": 0.2}
-        assert (tracker.status, tracker.checkpoint) == ("FINISHED", "best0")
-    assert search.display.lines[-2:] == [f"ended {first + 2} finished", f"began {first + 3}"]
-
-
-def test_settings_that_were_stopped_early_are_stopped_again(url: str) -> None:
-    search = Search(url, sampler="random")
-    good, bad = search.begin(), search.begin()
-    search.evaluated(good, 1, 0.1)
-    search.evaluated(bad, 1, 0.9)
-    search.record.study.enqueue_trial(search.record.trial(bad).params)
-    assert search.begin() == bad + 2
-    trial = search.record.trial(bad + 1)
-    assert (trial.state, trial.value) == (TrialState.PRUNED, 0.9)
-    assert search.trackers[bad + 1].status == "KILLED"
+        assert tracker.status == "FINISHED"
+    assert search.display.lines[-2:] == [f"ended {first + 2} tried before", f"began {first + 3}"]
 
 
 def test_what_mlflow_was_not_there_to_hear_it_is_told_later(url: str) -> None:
     search = Search(url)
     search.trackers_hear = False
-    finished, failed = search.begin(), search.begin()
+    finished, failed, stopped = search.begin(), search.begin(), search.begin()
     search.ended(finished, 0.2)
     search.ended(failed, error="it broke")
-    assert search.record.owed == {finished: "FINISHED", failed: "FAILED"}
+    search.record.note_owed(stopped, is_owed=True)  # killed before the database knew
+    search.conductor.abandon()
+    assert search.record.owed == [finished, failed, stopped]
     again = Search(url, is_new=False)
     again.parent.run_id = None  # it is still away
     again.conductor.settle()
     assert again.trackers == {}
+    assert "MLflow has not heard the end of 3 trials" in again.display.lines[-1]
     again.parent.run_id = "parent"
     again.conductor.settle()
-    assert {number: t.status for number, t in again.trackers.items()} == {
-        finished: "FINISHED",
-        failed: "FAILED",
+    assert {n: (t.status, t.tags) for n, t in again.trackers.items()} == {
+        finished: ("FINISHED", {"trial.state": "finished", "trial.reason": ""}),
+        failed: ("FAILED", {"trial.state": "failed", "trial.reason": "it broke"}),
     }
+    assert again.trackers[finished].metrics == {f"objective/{METRIC}": 0.2}
     mine, theirs = again.trackers[finished].identity, search.trackers[finished].identity
     assert (mine.name, mine.params, mine.tags) == (theirs.name, theirs.params, theirs.tags)
-    assert again.record.owed == {}
+    assert again.record.owed == []
+
+
+def test_an_end_that_is_told_at_last_is_owed_no_more(url: str) -> None:
+    """Stopped for its hours by a call that was killed at that, finished by the next."""
+    search = Search(url)
+    number = search.begin()
+    search.record.note_owed(number, is_owed=True)
+    search.ended(number, 0.2)
+    assert search.record.owed == []
+
+
+def test_a_trial_of_a_server_that_is_ill_stays_owed(url: str) -> None:
+    search = Search(url)
+    number = search.begin()
+    search.trackers[number].server_is_there = False
+    search.ended(number, 0.2)
+    search.trackers_hear = False
+    search.conductor.settle()
+    assert search.record.owed == [number]
 
 
 def test_a_store_that_is_away_ends_the_search_and_no_trial(url: str) -> None:

@@ -10,6 +10,8 @@ from mono3d.errors import ConfigError, ServiceError
 from mono3d.search.database import open_database
 from mono3d.search.lock import only_this_process
 from mono3d.search.record import create_search, open_search
+from mono3d.search.report.table import ranked
+from mono3d.search.report.view import view
 from mono3d.search.settings import Budget
 from mono3d.search.space import Objective, Space
 from tests.support.searches import (
@@ -316,43 +318,63 @@ def test_settings_that_were_tried_are_known(tmp_path: Path) -> None:
         assert proposal is not None
         kind = str(proposal.settings["mining.kind"])
         assert proposal.same_as == ends.get(kind)
-        if proposal.same_as is not None:
-            record.finish_as(number, record.trial(proposal.same_as), "known")
-            continue
-        ends[kind] = number
-        good = not record.is_bad(number, 1, 0.1 + number)
-        if good:
-            record.finish(number, [[0.2], [0.4]], run="run", checkpoint="there")
+        if proposal.same_as is None:
+            ends[kind] = number
+            record.finish(number, [[0.2 + number], [0.4]], run="run", checkpoint="there")
         else:
-            record.stop(number, "worse than others")
+            record.finish_as(number, record.trial(proposal.same_as), "known")
     assert set(ends) == {"none", "ohem"}
     for trial in record.own_trials():
         first = record.trial(ends[trial.params["mining.kind"]])
         assert (trial.state, trial.value) == (first.state, first.value)
-        assert trial.intermediate_values == first.intermediate_values
-        for key in ("run", "checkpoint", "repeats", "epochs"):
-            assert trial.user_attrs.get(key) == first.user_attrs.get(key)
-    assert {trial.state.name for trial in record.own_trials()} == {"COMPLETE", "PRUNED"}
+        assert trial.user_attrs.get("same_as") == (
+            None if trial.number == first.number else first.number
+        )
+    rows = ranked(record.study)
+    assert [row.state for row in rows] == ["finished"] * 2 + ["tried before"] * 4
+    assert [row.rank for row in rows] == [1, 2, None, None, None, None]
+    assert len(view(record.study).usable) == 2
 
 
-def test_what_failed_or_runs_is_not_known(tmp_path: Path) -> None:
-    record = new_record(
-        sqlite_url(tmp_path), space=space_with(without_numbers), sampler="random",
-        budget={"trials": 12},
-    )  # fmt: skip
+def test_what_has_no_result_is_not_known(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path)
+    space = space_with(without_numbers)
+    record = new_record(url, space=space, sampler="random", budget={"trials": 12})
     for number in range(12):
         proposal = record.propose()
         assert proposal is not None
         assert proposal.same_as is None
-        if number % 2:
-            record.fail(number, "it broke")
+        match number % 3:
+            case 0:
+                record.fail(number, "it broke")
+            case 1:
+                record.is_bad(number, 1, 0.5)
+                record.stop(number, "worse than others")
+    running = [t for t in record.own_trials() if not t.state.is_finished()]
+    # What ran beside one of the same settings that has finished since goes on as it is.
+    record.finish(running[0].number, result(0.5))
+    again = reopened(url, space=space)
+    for _ in running[1:]:
+        proposal = again.propose()
+        assert proposal is not None
+        assert (proposal.is_resumed, proposal.same_as) == (True, None)
+
+
+def test_a_reason_that_a_kill_left_is_none_of_a_finished_trial(tmp_path: Path) -> None:
+    record = new_record(sqlite_url(tmp_path))
+    proposal = record.propose()
+    assert proposal is not None
+    record._note(proposal.number, reason="the budget of 1 hours was spent")
+    record.finish(proposal.number, result(0.2))
+    assert record.trial(proposal.number).user_attrs["reason"] == ""
 
 
 def test_ends_that_are_owed_are_kept_until_they_are_settled(url: str, name: str) -> None:
     record = new_record(url, name)
-    assert record.owed == {}
-    record.note_owed(3, "FINISHED")
-    record.note_owed(11, "KILLED")
-    assert reopened(url, name).owed == {3: "FINISHED", 11: "KILLED"}
-    record.note_owed(3, None)
-    assert reopened(url, name).owed == {11: "KILLED"}
+    assert record.owed == []
+    record.note_owed(11, is_owed=True)
+    record.note_owed(3, is_owed=True)
+    record.note_owed(4, is_owed=False)
+    assert reopened(url, name).owed == [3, 11]
+    record.note_owed(3, is_owed=False)
+    assert reopened(url, name).owed == [11]

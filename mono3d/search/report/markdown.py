@@ -23,7 +23,7 @@ from mono3d.search.report.view import SearchView, view
 
 REPORT = "report.md"
 _IN_CODE = "changed settings"
-_STATES = ("finished", "imported", "stopped early", "failed", "running", "waiting")
+_STATES = ("finished", "imported", "tried before", "stopped early", "failed", "running", "waiting")
 
 
 @dataclass(frozen=True, kw_only=True)

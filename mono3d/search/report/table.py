@@ -11,8 +11,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mono3d.comparison.study_metrics import in_words
+from mono3d.search.record import SAME_AS
 
-State = Literal["finished", "stopped early", "failed", "running", "waiting", "imported"]
+State = Literal[
+    "finished", "stopped early", "failed", "running", "waiting", "imported", "tried before"
+]
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "finished",
     TrialState.PRUNED: "stopped early",
@@ -21,7 +24,14 @@ _STATES: dict[TrialState, State] = {
     TrialState.WAITING: "waiting",
 }
 _LEAST_FOR_SPREAD = 2
-_ORDER: tuple[State, ...] = ("finished", "stopped early", "failed", "running", "waiting")
+_ORDER: tuple[State, ...] = (
+    "finished",
+    "tried before",
+    "stopped early",
+    "failed",
+    "running",
+    "waiting",
+)
 
 
 @dataclass(frozen=True)
@@ -113,11 +123,16 @@ def ranked(study: Study) -> list[RankedTrial]:
     own: Mapping[str, Any] = next(
         (trial.params for trial in trials if trial.user_attrs.get("is_default")), {}
     )
-    done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    done = [trial for trial in trials if has_own_result(trial)]
     losses = {t.number: _losses(goals, map(float, t.values)) for t in done}
     ranks = _ranks(losses) if len(goals) == 1 else _front(losses)
     rows = [_row(trial, own, ranks.get(trial.number)) for trial in trials]
     return sorted(rows, key=lambda row: _place(row, goals))
+
+
+def has_own_result(trial: FrozenTrial) -> bool:
+    """Whether it is complete, and no repetition of another one's settings."""
+    return trial.state == TrialState.COMPLETE and SAME_AS not in trial.user_attrs
 
 
 def default_of(rows: Iterable[RankedTrial]) -> RankedTrial | None:
@@ -189,6 +204,8 @@ def _row(trial: FrozenTrial, own: Mapping[str, Any], rank: int | None) -> Ranked
     imported = about.get("imported")
     if imported and state == "finished":
         state = "imported"
+    elif state == "finished" and not has_own_result(trial):
+        state = "tried before"
     if trial.state == TrialState.COMPLETE:
         values = tuple(map(float, trial.values))
     else:

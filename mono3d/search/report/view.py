@@ -11,7 +11,14 @@ from optuna.trial import FrozenTrial, TrialState
 from mono3d.search.report.importance import ImportanceReport, importances
 from mono3d.search.report.knobs import Knob, knobs
 from mono3d.search.report.look import HIGHLIGHTS, OWN, Limits, value_limits
-from mono3d.search.report.table import Goal, RankedTrial, default_of, goals_of, ranked
+from mono3d.search.report.table import (
+    Goal,
+    RankedTrial,
+    default_of,
+    goals_of,
+    has_own_result,
+    ranked,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +97,13 @@ def view(study: Study) -> SearchView:
     """Read a study."""
     goals = goals_of(study)
     trials = study.get_trials(deepcopy=False)
-    drawn = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    drawn = [t for t in trials if has_own_result(t) or t.state == TrialState.PRUNED]
     found = sorted(knobs(drawn), key=lambda knob: -sum(knob.name in t.params for t in drawn))
     return SearchView(
         goals=goals,
         rows=tuple(ranked(study)),
         knobs=tuple(found),
-        importances=tuple(importances(trials, partial(_value, goal)) for goal in range(len(goals))),
+        importances=tuple(importances(drawn, partial(_value, goal)) for goal in range(len(goals))),
     )
 
 
