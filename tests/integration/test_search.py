@@ -272,10 +272,10 @@ def test_the_last_of_several_trials_goes_on_too(
 ) -> None:
     """Its actor dies when there was no further trial to begin, and a place for one."""
 
-    class LastKiller(Killer):
-        def moved(self, report: TrialReport, value: float) -> None:
-            Lines.moved(self, report, value)
-            if any("ended" in line for line in self.lines) and not self.killed:
+    class LastKiller(LateKiller):
+        def ended(self, number: int, state: str, value: float, reason: str) -> None:
+            Lines.ended(self, number, state, value, reason)
+            if not self.killed:
                 self.kill()
 
     alone(tmp_path, monkeypatch)

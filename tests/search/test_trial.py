@@ -1,6 +1,7 @@
 """The thread that launches a trial's runs, with a launch that needs no Ray."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,8 +55,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     return runs
 
 
-def work_of(*names: str) -> _Work:
-    tree: Mapping[str, Any] = TREE
+def work_of(*names: str, storage: str | None = None) -> _Work:
+    tree: Mapping[str, Any] = {**TREE, "cluster": {"storage": storage}}
     work = _Work(TrialOrder(number=7, runs=[(name, tree) for name in names], directory="."))
     work.start()
     return work
@@ -108,17 +109,14 @@ def test_a_trial_between_evaluations_cannot_be_told(runs: Runs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said", "is_stores_fault"),
+    ("error", "said"),
     [
-        (ConfigError("train.batch_size=64: does not fit"), "train.batch_size=64: does not", False),
-        (StorageError("s3://b: cannot be reached"), "s3://b: cannot be reached", True),
-        (ZeroDivisionError("by zero\nand more"), "ZeroDivisionError: by zero", False),
-        (KeyError(), "KeyError", False),
+        (ConfigError("train.batch_size=64: does not fit"), "train.batch_size=64: does not"),
+        (ZeroDivisionError("by zero\nand more"), "ZeroDivisionError: by zero"),
+        (KeyError(), "KeyError"),
     ],
 )
-def test_what_ends_a_trial_badly_is_one_line(
-    runs: Runs, error: Exception, said: str, is_stores_fault: bool
-) -> None:
+def test_what_ends_a_trial_badly_is_one_line(runs: Runs, error: Exception, said: str) -> None:
     runs.error = error
     work = work_of("a", "b")
     for _ in range(EPOCHS):
@@ -127,5 +125,20 @@ def test_what_ends_a_trial_badly_is_one_line(
     assert end.error is not None
     assert end.error.startswith(said)
     assert "\n" not in end.error
-    assert end.is_stores_fault == is_stores_fault
+    assert not end.is_stores_fault
     assert runs.launched == ["a"]
+
+
+def test_a_store_is_at_fault_where_it_does_not_answer(runs: Runs, tmp_path: Path) -> None:
+    """A teacher's bucket may be gone, or one file be damaged, while the runs' own store is well."""
+    runs.error = StorageError("s3://teachers/one: no such bucket")
+    (tmp_path / "file").touch()
+    ends = []
+    for storage in (tmp_path, tmp_path / "file"):
+        work = work_of("a", storage=str(storage))
+        for _ in range(EPOCHS):
+            end = work.next_message()
+        assert isinstance(end, TrialEnd)
+        ends.append((end.error, end.is_stores_fault))
+    assert ends == [(str(runs.error), False), (str(runs.error), True)]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
