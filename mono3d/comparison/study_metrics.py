@@ -43,6 +43,9 @@ _CELLS = (
 def compared(metrics: Mapping[str, float], also: Collection[str] = ()) -> dict[str, float]:
     """The metrics worth comparing: accuracy, depth errors by range and class, hard objects.
 
+    Of merged data with one set that is measured, metrics of all are those of that set, and left
+    out.
+
     Args:
         metrics: Of a run.
         also: Others to keep, such as the declared one.
@@ -53,6 +56,15 @@ def compared(metrics: Mapping[str, float], also: Collection[str] = ()) -> dict[s
         for name, value in metrics.items()
         if _cell(kind, name) is not None
     }
+    sets = {folder for name in found if (folder := name.rpartition("/")[0]) != "val"}
+    if len(sets) == 1:
+        (only,) = sets
+        found = {
+            name: value
+            for name, value in found.items()
+            if name.startswith(f"{only}/")
+            or found.get(f"{only}/{name.removeprefix('val/')}") != value
+        }
     return found | {name: metrics[name] for name in also if name in metrics}
 
 

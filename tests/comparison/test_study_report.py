@@ -141,6 +141,13 @@ def test_what_is_compared_of_a_run() -> None:
     ]
 
 
+def test_metrics_of_the_only_set_are_compared_once() -> None:
+    metrics = {"val/nuscenes_map": 0.5, "val/seen/nuscenes_map": 0.5, "val/nuscenes_nds": 0.25}
+    assert compared(metrics) == {"val/nuscenes_nds": 0.25, "val/seen/nuscenes_map": 0.5}
+    both = {**metrics, "val/other/nuscenes_map": 0.5}
+    assert compared(both) == both
+
+
 @pytest.mark.parametrize(
     ("metric", "words"),
     [
