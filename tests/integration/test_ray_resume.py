@@ -177,10 +177,9 @@ def test_what_the_user_must_mend_is_said_at_once(cluster: None, tmp_path: Path) 
 
 def test_a_run_that_fails_too_often_ends_in_one_line(cluster: None, tmp_path: Path) -> None:
     config = config_at(str(tmp_path), cluster__max_failures=0, cluster__workers=1)
-    with pytest.raises(
-        ServiceError, match=r"training failed: RuntimeError: out of luck$"
-    ) as caught:
+    with pytest.raises(ServiceError, match="training failed: RuntimeError: out of luck") as caught:
         launch(config, name="a", build=fail)
+    assert str(caught.value).endswith("out of luck")
     assert caught.value.__notes__ == ["the same command goes on from the last checkpoint"]
 
 

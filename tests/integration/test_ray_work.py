@@ -86,7 +86,7 @@ def test_a_judge_s_no_ends_all_ranks_and_the_run_can_go_on(cluster: None, tmp_pa
     sink = Lines()
     whole = launch(config, name="run", sink=sink, build=tiny_parts)
     assert whole.steps == 2 * stopped.steps
-    assert f"worker 0: resumed at step {stopped.steps}" in " ".join(sink.lines)
+    assert f"resumed at step {stopped.steps}" in sink.lines
 
 
 def test_the_first_rank_profiles_what_all_ranks_train(cluster: None, tmp_path: Path) -> None:
