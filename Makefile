@@ -78,6 +78,7 @@ SEARCHED := mining_study --space tune_spaces/mining.py train.epochs=9 train.epoc
 search: $(INSTALLED)
 	$(BIN)/mono3d data synth runs/mining_study/data --width 400 --height 224 --biased-labels 0.2
 	$(BIN)/mono3d tune $(SEARCHED) --name mining_curves --sampler random --scheduler none
+	mkdir -p docs/searches
 	$(BIN)/mono3d studies show mining_curves --json docs/searches/mining_curves.json
 	$(BIN)/mono3d tune $(SEARCHED) --name mining_search
 	$(BIN)/mono3d studies show mining_search --json docs/searches/mining_search.json
