@@ -6,7 +6,7 @@
 #   make add-study does a teacher that sees depth help? 100 runs, about three hours on two cores
 #   make bev-study does a LiDAR network teach a camera's? 25 runs, about an hour and a half on two cores
 #   make bev-unlabelled-study  what are frames without labels worth? 30 runs, about two hours on two cores
-#   make search   which mining suits labels that are wrong about depth? 48 short trials, half of them stopped early
+#   make search   which mining suits labels that are wrong about depth? 54 short trials
 #   make check     format, lint, types, layers, tests
 #   make bench     benchmarks, each a ratio to a peer measured in the same run
 #   make install   only .venv;  make install TORCH=gpu takes PyTorch's CUDA build
@@ -77,7 +77,7 @@ SEARCHED := mining_study --space tune_spaces/mining.py train.epochs=9 train.epoc
 
 search: $(INSTALLED)
 	$(BIN)/mono3d data synth runs/mining_study/data --width 400 --height 224 --biased-labels 0.2
-	$(BIN)/mono3d tune $(SEARCHED) --name mining_curves --sampler random --scheduler none
+	$(BIN)/mono3d tune $(SEARCHED) --name mining_curves --sampler random --scheduler none --trials 30
 	mkdir -p docs/searches
 	$(BIN)/mono3d studies show mining_curves --json docs/searches/mining_curves.json
 	$(BIN)/mono3d tune $(SEARCHED) --name mining_search

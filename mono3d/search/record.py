@@ -112,7 +112,8 @@ class SearchRecord:
         """The next trial; None if as many as the budget has are there.
 
         Raises:
-            ConfigError: The space proposes what the schema refuses, again and again.
+            ConfigError: The space proposes what the schema refuses, again and again; or the schema
+                refuses a trial that it once took.
         """
         reason = ""
         for _ in range(_MOST_INVALID):
@@ -129,6 +130,12 @@ class SearchRecord:
                 )
             except ConfigError as error:
                 reason = str(error)
+                if OVERRIDES in trial.user_attrs:  # it has runs and a record in MLflow
+                    raise ConfigError(
+                        f"trial {trial.number}, which has begun, is no run to this version: "
+                        f"{reason}; go on with the version that began it, or begin another search "
+                        f"with --warm-start {self.name}"
+                    ) from error
                 self.fail(trial.number, reason)
                 continue
             same = None if is_resumed else self._same_as(overrides)

@@ -16,6 +16,7 @@ from mono3d.search.settings import Budget
 from mono3d.search.space import Objective, Space
 from tests.support.searches import (
     METRIC,
+    draw,
     new_record,
     reopened,
     settings,
@@ -165,6 +166,19 @@ def test_draws_that_are_no_runs_fail_with_the_reason(tmp_path: Path) -> None:
     record._space = space_with(never)
     with pytest.raises(ConfigError, match=r"20 proposals in a row are no runs: .*batch_size"):
         record.propose()
+
+
+def test_a_trial_that_has_begun_is_not_failed_by_another_version(tmp_path: Path) -> None:
+    def odd(trial: Any) -> dict[str, object]:
+        return {**draw(trial), "train.batch_size": 0}
+
+    url = sqlite_url(tmp_path)
+    assert new_record(url).propose() is not None
+    record = reopened(url)
+    record._space = space_with(odd)
+    with pytest.raises(ConfigError, match=r"trial 0, which has begun, .*batch_size.*--warm-start"):
+        record.propose()
+    assert record.trial(0).state == optuna.trial.TrialState.RUNNING
 
 
 def test_a_space_that_raises_fails_its_trial_and_the_next_is_drawn(tmp_path: Path) -> None:
