@@ -6,7 +6,7 @@
 #   make add-study does a teacher that sees depth help? 100 runs, about three hours on two cores
 #   make bev-study does a LiDAR network teach a camera's? 25 runs, about an hour and a half on two cores
 #   make bev-unlabelled-study  what are frames without labels worth? 30 runs, about two hours on two cores
-#   make search   which mining suits labels that are wrong about depth? 54 short trials
+#   make search   which mining suits labels that are wrong about depth? 30 short trials
 #   make check     format, lint, types, layers, tests
 #   make bench     benchmarks, each a ratio to a peer measured in the same run
 #   make install   only .venv;  make install TORCH=gpu takes PyTorch's CUDA build
@@ -71,17 +71,15 @@ bev-unlabelled-study: $(INSTALLED)
 	$(BIN)/mono3d pseudo-label runs/bev_study_few_teacher data.root=runs/bev_study/data -o runs/bev_study/pseudo_labels.jsonl
 	$(BIN)/mono3d study bev_study --variants bev_unlabelled --json docs/studies/bev_unlabelled.json
 
-# Short runs, so that there can be many. Interrupted, mono3d tune --resume goes on with either search.
-SEARCHED := mining_study --space tune_spaces/mining.py train.epochs=9 train.epoch_frames=480 \
-	evaluation.every_epochs=1 evaluation.max_frames=120 train.precision=auto
-
+# Short runs, so that there can be many, each to its end: benchmarks/early_stopping.py replays their
+# curves. Interrupted, mono3d tune --resume mining_curves goes on.
 search: $(INSTALLED)
 	$(BIN)/mono3d data synth runs/mining_study/data --width 400 --height 224 --biased-labels 0.2
-	$(BIN)/mono3d tune $(SEARCHED) --name mining_curves --sampler random --scheduler none --trials 30
+	$(BIN)/mono3d tune mining_study --space tune_spaces/mining.py --name mining_curves \
+		--sampler random --scheduler none --trials 30 train.epochs=9 train.epoch_frames=480 \
+		evaluation.every_epochs=1 evaluation.max_frames=120 train.precision=auto
 	mkdir -p docs/searches
 	$(BIN)/mono3d studies show mining_curves --json docs/searches/mining_curves.json
-	$(BIN)/mono3d tune $(SEARCHED) --name mining_search
-	$(BIN)/mono3d studies show mining_search --json docs/searches/mining_search.json
 
 test: $(INSTALLED)
 	$(PYTEST) -m "not slow" -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0

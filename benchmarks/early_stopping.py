@@ -10,7 +10,7 @@ were trained to their end; until there is one, the worst of all. The peer is no 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from json import loads
 from pathlib import Path
@@ -21,17 +21,26 @@ import optuna
 from benchmarks.support.measure import interval
 from benchmarks.support.rows import Row, publish
 from mono3d.search.samplers import make_pruner
-from mono3d.search.settings import SchedulerKind, SearchSettings, read_settings
+from mono3d.search.settings import SearchSettings, read_settings
 
 RECORDED = Path(__file__).parents[1] / "docs" / "searches" / "mining_curves.json"
 ORDERS = 200
-RULES: tuple[SchedulerKind, ...] = ("none", "asha", "hyperband", "median")
+PEER = "none"
+RULES: Mapping[str, Mapping[str, object]] = {
+    PEER: {"scheduler": "none"},
+    "asha": {"scheduler": "asha"},
+    "asha with 3 epochs of grace": {"scheduler": "asha", "grace_epochs": 3},
+    "hyperband": {"scheduler": "hyperband"},
+    "median": {"scheduler": "median"},
+}
 SHARES = (0.15, 0.3, 0.5)
 """Of the epochs that all trials together have."""
 _NOTHING = 1e-6
 """Where both have found the best, neither is better."""
+_HELD = "asha with 3 epochs of grace"
+"""Mining comes in after up to 3 epochs: before them there is nothing to judge."""
 _LIMIT = 1.0
-"""For asha, at the middle budget."""
+"""For it, at the middle budget."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +56,12 @@ class Curves:
         """Of a trial."""
         return int(self.values.shape[1])
 
-    def reached(self, orders: int, kind: SchedulerKind) -> np.ndarray:
+    def reached(self, orders: int, rule: Mapping[str, object]) -> np.ndarray:
         """Order x epoch spent → by how much the best finished trial is worse than the best."""
-        budget = self.values.size
+        settings = self.settings.model_copy(update=dict(rule))
+        count = len(self.values)
         return np.array([
-            _replayed(self, kind, np.random.default_rng(seed).permutation(len(self.values)), budget)
+            _replayed(self, settings, np.random.default_rng(seed).permutation(count))
             for seed in range(orders)
         ])  # fmt: skip
 
@@ -70,9 +80,11 @@ def read_curves(path: Path) -> Curves:
     return Curves(settings, np.array([curve for curve in curves if len(curve) == longest]))
 
 
-def _replayed(curves: Curves, kind: SchedulerKind, order: Sequence[int], budget: int) -> np.ndarray:
-    settings = curves.settings.model_copy(update={"scheduler": kind})
-    study = optuna.create_study(pruner=make_pruner(settings, curves.epochs))
+def _replayed(curves: Curves, settings: SearchSettings, order: Sequence[int]) -> np.ndarray:
+    study = optuna.create_study(
+        study_name="replayed",  # by which hyperband draws its brackets
+        pruner=make_pruner(settings, curves.epochs),
+    )
     last = curves.values[:, -1]
     best, spent = last.max(), []
     for number in order:
@@ -88,27 +100,27 @@ def _replayed(curves: Curves, kind: SchedulerKind, order: Sequence[int], budget:
                 break
         else:
             study.tell(trial, last[number])
-    spent += [best] * (budget - len(spent))  # all trials are through
+    spent += [best] * (curves.values.size - len(spent))  # all trials are through
     return np.array(spent) - last.min()
 
 
 def measure(curves: Curves, *, orders: int) -> list[Row]:
     """A row for each rule and budget."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    reached = {kind: curves.reached(orders, kind) for kind in RULES}
+    reached = {name: curves.reached(orders, rule) for name, rule in RULES.items()}
     rows = []
     for share in SHARES:
         at = int(share * curves.values.size) - 1
-        peer = reached["none"][:, at]
-        for kind in RULES[1:]:
-            own = reached[kind][:, at]
+        peer = reached[PEER][:, at]
+        for name in [name for name in RULES if name != PEER]:
+            own = reached[name][:, at]
             rows.append(
                 Row(
-                    name=f"{kind}: what is missing to the best of {len(curves.values)} trials "
+                    name=f"{name}: what is missing to the best of {len(curves.values)} trials "
                     f"after {at + 1} epochs",
                     ratio=_ratio(np.stack([own, peer], axis=1)),
                     interval=interval(_ratio, np.stack([own, peer], axis=1)),
-                    target=_LIMIT if kind == "asha" and share == SHARES[1] else None,
+                    target=_LIMIT if name == _HELD and share == SHARES[1] else None,
                     detail=f"{own.mean():.4f} to {peer.mean():.4f} in {orders} orders",
                 )
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.early_stopping import Curves, measure, read_curves
+from benchmarks.early_stopping import PEER, RULES, Curves, measure, read_curves
 from tests.support.searches import METRIC, settings
 
 
@@ -22,7 +22,7 @@ def telling(trials: int = 24, epochs: int = 9) -> np.ndarray:
 
 def test_without_early_stopping_every_epoch_is_spent_on_a_trial_to_its_end() -> None:
     values = telling(trials=3, epochs=4)
-    (missing,) = curves(values).reached(1, "none")
+    (missing,) = curves(values).reached(1, RULES[PEER])
     assert len(missing) == 12
     order = np.random.default_rng(0).permutation(3)
     best = np.minimum.accumulate(values[order, -1]) - values[:, -1].min()
@@ -30,21 +30,21 @@ def test_without_early_stopping_every_epoch_is_spent_on_a_trial_to_its_end() -> 
     assert missing == pytest.approx([worst] * 3 + [best[0]] * 4 + [best[1]] * 4 + [best[2]])
 
 
-@pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])
-def test_where_curves_tell_the_end_the_best_is_found_sooner(kind: str) -> None:
+@pytest.mark.parametrize("name", [name for name in RULES if name != PEER])
+def test_where_curves_tell_the_end_the_best_is_found_sooner(name: str) -> None:
     replayed = curves(telling())
     third = replayed.values.size // 3
-    own, peer = (replayed.reached(20, rule)[:, third].mean() for rule in (kind, "none"))
+    own, peer = (replayed.reached(20, RULES[rule])[:, third].mean() for rule in (name, PEER))
     assert own < peer
 
 
 def test_what_is_missing_never_grows_and_rows_say_by_how_much() -> None:
     replayed = curves(telling())
-    missing = replayed.reached(5, "asha")
+    missing = replayed.reached(5, RULES["asha"])
     assert missing.shape == (5, replayed.values.size)
     assert (np.diff(missing, axis=1) <= 0).all()
     rows = measure(replayed, orders=5)
-    assert len(rows) == 9
+    assert len(rows) == 3 * (len(RULES) - 1)
     assert all(row.ratio >= 0 for row in rows)
 
 

@@ -30,7 +30,7 @@ from mono3d.search.report.look import (
 from mono3d.search.report.table import RankedTrial
 from mono3d.search.report.view import SearchView
 
-MAX_AXES = 16
+MAX_AXES = 20
 """Of parallel coordinates, objectives among them."""
 MAX_PANELS = 40
 _ALPHAS = (0.7, 0.2)
@@ -69,7 +69,7 @@ def parallel_coordinates(view: SearchView) -> Figure:
                 styles.append((to_rgba(color, alpha), width))
     colored, widths = zip(*styles, strict=True)
     axes.add_collection(LineCollection(pieces, colors=colored, linewidths=widths, zorder=2))
-    axes.set(xlim=(-0.7, count - 0.5), ylim=(ABSENT - 0.08, 1.05), yticks=[], xticks=[])
+    axes.set(xlim=(-0.7, count + 0.2), ylim=(ABSENT - 0.08, 1.05), yticks=[], xticks=[])
     axes.spines[:].set_visible(False)
     return figure
 
