@@ -7,7 +7,9 @@
 #   make bev-study does a LiDAR network teach a camera's? 25 runs, about an hour and a half on two cores
 #   make bev-unlabelled-study  what are frames without labels worth? 30 runs, about two hours on two cores
 #   make search   which mining suits labels that are wrong about depth? 30 short trials
+#   make chaos     kill and cut off nodes of a cluster while it trains
 #   make check     format, lint, types, layers, tests
+#   make audit     known vulnerabilities of what is installed, by pypi.org; needs the network
 #   make bench     benchmarks, each a ratio to a peer measured in the same run
 #   make install   only .venv;  make install TORCH=gpu takes PyTorch's CUDA build
 #   make clean     remove .venv and caches; runs/ and data/ stay
@@ -32,7 +34,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS := 1
 
 .DELETE_ON_ERROR:
-.PHONY: install demo study add-study bev-study bev-unlabelled-study search test test-slow test-all lint check bench clean
+.PHONY: install demo study add-study bev-study bev-unlabelled-study search test test-slow test-all chaos lint check audit bench clean
 
 install: $(INSTALLED)
 
@@ -82,10 +84,14 @@ search: $(INSTALLED)
 	$(BIN)/mono3d studies show mining_curves --json docs/searches/mining_curves.json
 
 test: $(INSTALLED)
-	$(PYTEST) -m "not slow" -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0
+	$(PYTEST) -m "not slow and not chaos" -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0
 
 test-slow: $(INSTALLED)
-	$(PYTEST) -m slow --durations=10
+	$(PYTEST) -m "slow and not chaos" --durations=10
+
+# Machines of a cluster, in network namespaces: Debian's iproute2 and root.
+chaos: $(INSTALLED)
+	$(PYTEST) -m chaos --durations=10
 
 test-all: test test-slow
 
@@ -96,6 +102,14 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 check: lint test
+
+# What pypi.org does not answer for counts as a failure. A local version (+cpu) is not known there.
+audit: $(INSTALLED)
+	@$(PIP_INSTALL) -e '.[audit]'
+	@frozen=$$(mktemp) && trap 'rm -f "$$frozen"' EXIT && \
+	$(BIN)/pip freeze -q --exclude-editable | sed 's/+[a-z0-9.]*$$//' > "$$frozen" && \
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r "$$frozen" || { \
+	echo "audit: not passed: a known vulnerability above, or pypi.org could not be asked about a package" >&2; exit 1; }
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks

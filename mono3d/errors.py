@@ -21,6 +21,10 @@ class StorageError(Mono3dError):
     """An object store cannot be reached, read or written as asked."""
 
 
+class StorageAwayError(StorageError):
+    """A store does not answer, or says that it fails; it may be back later."""
+
+
 class ServiceError(Mono3dError):
     """A service (S3 server, MLflow server, Ray) is not there or is not what was expected."""
 

@@ -55,8 +55,17 @@ def commands() -> list[list[str]]:
             for line in block.replace("\\\n", " ").splitlines():
                 _, is_found, rest = line.partition("mono3d ")
                 if is_found and "ray job" not in line:
-                    found.append(shlex.split(rest.partition(')"')[0], comments=True))
+                    words = shlex.split(rest.partition(')"')[0], comments=True)
+                    found += _apart(words)
     return found
+
+
+def _apart(words: list[str]) -> list[list[str]]:
+    """`submit -- train RECIPE` are two commands."""
+    if "--" not in words:
+        return [words]
+    place = words.index("--")
+    return [words[:place], words[place + 1 :]]
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)

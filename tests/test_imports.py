@@ -21,6 +21,8 @@ RIM_MODULES = (
     "mono3d.training.failure_callback",
     "mono3d.training.launch",
     "mono3d.training.ray_session",
+    "mono3d.training.run_gauges",
+    "mono3d.training.submission",
     "mono3d.training.tracked",
 )
 BLOCKED = ("ray", "mlflow", "nuscenes", "boto3", "botocore", "optuna")

@@ -179,7 +179,7 @@ def check_s3(environ: Mapping[str, str], uri: str) -> Check:
         s3.check_access(uri, client=client)
     except StorageError as error:
         return _failed("S3", error)
-    detail = f"{uri} at {client.meta.endpoint_url}: written, read and deleted"
+    detail = f"{uri} at {without_userinfo(client.meta.endpoint_url)}: written, read and deleted"
     return Check(name="S3", status="ok", detail=detail)
 
 
@@ -203,7 +203,7 @@ def check_disk(directory: Path) -> Check:
     )
 
 
-def check_shared_memory(directory: Path = Path("/dev/shm")) -> Check:
+def check_shared_memory(directory: Path = Path("/dev/shm")) -> Check:  # noqa: S108 (only looked at)
     """Shared memory, in which Ray and the loader's processes hand over arrays."""
     if not directory.is_dir():
         return Check(name="shared mem", status="ok", detail="not a Linux machine")

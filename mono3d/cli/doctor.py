@@ -9,6 +9,7 @@ import typer
 
 from mono3d.cli import checks
 from mono3d.services.address import RUNS_URI
+from mono3d.tracking.redact import redact
 
 _COLOURS = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
 
@@ -27,7 +28,7 @@ def doctor(
     for check in _run(storage):
         has_failed |= check.status == "fail"
         label = typer.style(f"{check.status:<5}", fg=_COLOURS[check.status])
-        typer.echo(f"{label} {check.name:<10} {check.detail}")
+        typer.echo(f"{label} {check.name:<10} {redact(check.detail)}")
         if check.fix:
             typer.echo(f"{'':<16} fix: {check.fix}")
     if has_failed:

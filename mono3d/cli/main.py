@@ -1,7 +1,11 @@
-"""The `mono3d` command. A user's error is one line on stderr and exit code 2, never a traceback."""
+"""The `mono3d` command. A user's error is one line on stderr and exit code 2, never a traceback.
+
+What it says of errors passes through `redact`.
+"""
 
 import logging
 import sys
+import traceback
 
 import typer
 
@@ -12,9 +16,11 @@ from mono3d.cli.evaluate import evaluate
 from mono3d.cli.predict import predict
 from mono3d.cli.pseudo_label import pseudo_label
 from mono3d.cli.study import study
+from mono3d.cli.submit import submit
 from mono3d.cli.train import train
 from mono3d.cli.tune import tune
 from mono3d.errors import Mono3dError
+from mono3d.tracking.redact import redact
 
 app = typer.Typer(
     name="mono3d",
@@ -35,6 +41,7 @@ app.command(rich_help_panel="Runs")(study)
 app.command(rich_help_panel="Runs")(tune)
 app.add_typer(studies.app, name="studies", rich_help_panel="Runs")
 app.command(rich_help_panel="Runs")(demo)
+app.command(rich_help_panel="Runs")(submit)
 app.add_typer(metrics.app, name="metrics", rich_help_panel="Runs")
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.add_typer(services.app, name="services", rich_help_panel="This machine")
@@ -43,13 +50,26 @@ app.command(rich_help_panel="This machine")(doctor)
 
 def main() -> None:
     """Run the command line; the exit code is 2 for what the user can mend."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_SafeLines("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         app()
     except Mono3dError as error:
         # Notes are advice to who gave the command; whoever writes errors down leaves them out.
-        typer.echo("; ".join([f"mono3d: {error}", *getattr(error, "__notes__", ())]), err=True)
+        line = "; ".join([f"mono3d: {error}", *getattr(error, "__notes__", ())])
+        typer.echo(redact(line), err=True)
         sys.exit(2)
+    except Exception:  # a fault of ours; what libraries say of it may have credentials in it
+        typer.echo(redact(traceback.format_exc()), err=True, nl=False)
+        sys.exit(1)
+
+
+class _SafeLines(logging.Formatter):
+    """Log lines, of libraries too, with credentials hidden."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
 
 if __name__ == "__main__":

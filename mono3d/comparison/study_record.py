@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 from mono3d.config.load import flatten, parse
 from mono3d.config.schema import RunConfig
 from mono3d.errors import ConfigError, DataError, Mono3dError
+from mono3d.storage.local_cache import cache_folder
 
 # What decides where and how a run works, or what is kept of it, never what it computes; the data
 # and a teacher are known by their own fingerprints, and the seed stands beside the config.
@@ -122,9 +122,17 @@ class StudyRecord:
 
         Raises:
             ConfigError: Another process works on the file, or has put something else there.
+            DataError: The lock cannot be written.
         """
         name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
-        with (Path(tempfile.gettempdir()) / f"mono3d-study-{name}.lock").open("w") as file:
+        # Not in /tmp, where another user may have put a link of this name.
+        lock = cache_folder() / f"study-{name}.lock"
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = lock.open("w")
+        except OSError as error:
+            raise DataError(f"{lock}: cannot be written ({error.strerror})") from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

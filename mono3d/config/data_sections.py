@@ -33,7 +33,7 @@ class NuScenesFolder(Section):
     kind: Literal["nuscenes"] = "nuscenes"
     root: str
     """Folder or s3:// URI with the version folder, maps/ and, without `blob_root`, samples/."""
-    version: str = "v1.0-trainval"
+    version: str = Field("v1.0-trainval", pattern=r"^\w[\w.-]*$")
     """Name of the folder with the tables."""
     blob_root: str | None = None
     """Folder or s3:// URI that holds samples/, if `root` does not."""

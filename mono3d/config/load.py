@@ -4,6 +4,7 @@ import copy
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,29 @@ from pydantic import BaseModel, ValidationError
 from mono3d.config.schema import RunConfig
 from mono3d.errors import ConfigError
 
+_MOST_NODES = 100_000
+"""Of a YAML text with its aliases written out: a few lines of them can stand for billions."""
+
 
 class _YamlLoader(yaml.SafeLoader):
     """YAML as people mean it: 3e-4 is a number, also without a decimal point."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and _count_nodes(node, {}) > _MOST_NODES:
+            raise yaml.YAMLError(f"has more than {_MOST_NODES} values, aliases written out")
+        return node
+
+
+def _count_nodes(node: yaml.Node, counts: dict[int, float]) -> float:
+    """With aliases written out, which is endless for one inside of what it names."""
+    if id(node) not in counts:
+        counts[id(node)] = math.inf  # while it is counted
+        children = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            children = [part for pair in children for part in pair]
+        counts[id(node)] = 1.0 + sum(_count_nodes(child, counts) for child in children)
+    return counts[id(node)]
 
 
 _YamlLoader.add_implicit_resolver(
@@ -29,6 +50,8 @@ _YamlLoader.add_implicit_resolver(
 )
 
 _ANY_NAME = "<name>"
+_CREDENTIALS = re.compile(r"://(?:[^\s/@]*|[^\s/@]*:\S*)@")
+"""Of a URI; a password may hold slashes, as AWS secrets do."""
 RECIPES = resources.files("mono3d") / "recipes"
 
 
@@ -38,7 +61,12 @@ def read_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: It is none.
     """
-    return yaml.load(text, _YamlLoader)
+    try:
+        return yaml.load(text, _YamlLoader)  # noqa: S506 (a SafeLoader)
+    except (ValueError, AttributeError) as error:  # PyYAML's, of a date, number or !!tag
+        raise yaml.YAMLError(f"a value is not what it looks like ({error})") from error
+    except RecursionError as error:
+        raise yaml.YAMLError("is nested too deeply") from error
 
 
 def recipe_names() -> list[str]:
@@ -128,8 +156,15 @@ def parse(tree: Mapping[str, Any], *, source: str) -> RunConfig:
     """Check a tree against the schema.
 
     Raises:
-        ConfigError: The first thing that is wrong, with the nearest valid key for an unknown one.
+        ConfigError: The first thing that is wrong, with the nearest valid key for an unknown one;
+            or a URI has a password, which would go into run.json, checkpoints and MLflow.
     """
+    for path, value in flatten_tree(tree).items():
+        if _CREDENTIALS.search(value):
+            raise ConfigError(
+                f"{source}: {path}: is a URI with a user name or password in it; credentials "
+                "belong into the environment (AWS_ACCESS_KEY_ID, ...)"
+            )
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:

@@ -91,7 +91,12 @@ def camera_file(folder: DataPath, stem: str) -> DataPath:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with OpenCV's matrices, as mappings."""
+    """YAML with OpenCV's matrices, as mappings; without aliases: a few can stand for billions."""
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"has an alias{self.peek_event().start_mark}")
+        return super().compose_node(parent, index)
 
 
 def _opencv_matrix(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -106,8 +111,9 @@ def _read_yaml(path: DataPath) -> Camera:
     try:
         # OpenCV's first line, %YAML:1.0, is not YAML's own, %YAML 1.0.
         text = read_bytes(path).decode().replace("%YAML:", "%YAML ", 1)
-        tree = yaml.load(text, _Loader)
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+    # PyYAML lets errors of Python pass, of numbers, dates and lists within lists.
+    except (ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise DataError(f"{path}: must be a mapping with camera_matrix")

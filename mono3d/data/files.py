@@ -39,6 +39,26 @@ def data_path(location: str | Path, *, cache_gib: float = DEFAULT_CACHE_GIB) -> 
     return RemotePath.at(str(location), cache)
 
 
+def check_inside(names: Iterable[str], source: DataPath) -> None:
+    """Refuse names that a file of a data set gives to others, and that lead out of their folder.
+
+    Files are read by them, and results are written by them. Links are followed: they are the disk's
+    owner's, not the data set's.
+
+    Args:
+        names: Relative to a folder.
+        source: Where they stand.
+
+    Raises:
+        DataError: One is absolute or empty, or has a part `..`.
+        TypeError: One is no text.
+    """
+    for name in names:
+        parts = os.fspath(name).split("/")  # nuScenes has millions of them
+        if parts[0] in {"", "."} or ".." in parts or "\0" in name:
+            raise DataError(f"{source}: {name!r} lies outside the data set")
+
+
 def read_bytes(path: DataPath) -> bytes:
     """Content of a file.
 

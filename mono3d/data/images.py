@@ -33,7 +33,10 @@ def read_image(path: DataPath) -> UInt8[np.ndarray, "h w 3"]:
     if mark not in content[-_TAIL_BYTES:]:
         raise DataError(f"{path}: image is cut short or empty ({len(content)} bytes, no end mark)")
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags)
+    try:
+        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags)
+    except cv2.error:  # of more than 2^30 pixels, whatever the file's size
+        image = None
     if image is None:
         raise DataError(f"{path}: not a readable image ({len(content)} bytes)")
     return np.asarray(image, dtype=np.uint8)
@@ -49,7 +52,7 @@ def read_image_size(path: DataPath) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(read_bytes(path))) as image:
             return image.height, image.width
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, Image.DecompressionBombError):
         raise DataError(f"{path}: not a readable image") from None
 
 

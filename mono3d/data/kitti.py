@@ -21,6 +21,7 @@ from mono3d.codec.box_frames import boxes_in_bev
 from mono3d.data.drives import kitti_drives
 from mono3d.data.files import (
     DataPath,
+    check_inside,
     list_ahead,
     list_names,
     read_bytes,
@@ -333,6 +334,7 @@ def frames_of_split(root: DataPath, split: str) -> list[str]:
         names = read_text(path).split()
         if not names:
             raise DataError(f"{path}: names no frame")
+        check_inside(names, path)
         return names
     official = _official_split(split)
     if official is None:

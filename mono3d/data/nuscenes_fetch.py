@@ -3,9 +3,9 @@
 import hashlib
 import json
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from mono3d.data.files import DataPath, read_bytes
+from mono3d.data.files import DataPath, check_inside, read_bytes
 from mono3d.data.nuscenes_tables import TABLES, check_tables
 from mono3d.errors import DataError
 from mono3d.storage import s3
@@ -66,10 +66,7 @@ def _maps(table: RemotePath) -> list[str]:
     """Files that the table of maps names; the devkit opens each."""
     try:
         names = [row["filename"] for row in json.loads(read_bytes(table))]
-        paths = [PurePosixPath(name) for name in names]
+        check_inside(names, table)
     except (ValueError, LookupError, TypeError) as error:
         raise DataError(f"{table}: not a table of maps ({error!r})") from error
-    outside = [str(path) for path in paths if path.is_absolute() or ".." in path.parts]
-    if outside:
-        raise DataError(f"{table}: {outside[0]!r} lies outside the data set")
     return names

@@ -21,7 +21,8 @@ from mono3d.data.nuscenes_tables import TABLES, read_tables
 from mono3d.errors import DataError
 from mono3d.storage.local_cache import cache_folder, locked
 
-_FORMAT = 2
+_FORMAT = 3
+"""Also where tables are checked for more, so that an index of before does not pass."""
 _SETTINGS = ("channels", "scene_names", "category_names", "splits")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mono3d.data.files import DataPath, list_folders
+from mono3d.data.files import DataPath, check_inside, list_folders
 from mono3d.data.nuscenes_annotations import check_objects, is_in_image, object_columns, object_rows
 from mono3d.data.nuscenes_sensors import camera_columns, lidar_columns, text
 from mono3d.errors import DataError
@@ -97,6 +97,7 @@ def _columns(nusc: "NuScenes", folder: Path) -> dict[str, Any]:
     check_objects(rows, folder / "sample_annotation.json")
     num_objects = np.bincount([row.sample for row in rows], minlength=len(nusc.sample))
     objects, views = object_columns(rows), camera_columns(nusc, channels)
+    _check_names(nusc, folder)
     return {
         "channels": channels,
         "scene_names": tuple(row["name"] for row in nusc.scene),
@@ -112,6 +113,14 @@ def _columns(nusc: "NuScenes", folder: Path) -> dict[str, Any]:
         **views,
         **lidar_columns(nusc),
     }
+
+
+def _check_names(nusc: "NuScenes", folder: Path) -> None:
+    """Files are read by the names in the tables, and results are named by tokens."""
+    for table, records in (("sample_data", nusc.sample_data), ("sample", nusc.sample)):
+        source = folder / f"{table}.json"
+        check_inside((record["token"] for record in records), source)
+        check_inside((r["filename"] for r in records if "filename" in r), source)
 
 
 def _splits(folder: Path) -> dict[str, tuple[str, ...]]:

@@ -185,7 +185,10 @@ def build_pretrained(source: str, *, camera_channels: int = 0) -> Backbone:
         ValueError: If it holds no backbone, or not all of its weights.
     """
     local = Path(source).exists()
-    config = _with_stages(AutoConfig.from_pretrained(source, local_files_only=local))
+    # A model that comes with code of its own is refused: else transformers asks the terminal.
+    config = _with_stages(
+        AutoConfig.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+    )
     # Not by AutoBackbone: it asks the hub whether a folder's path is a model of its own.
     network, found = MODEL_FOR_BACKBONE_MAPPING[type(config)].from_pretrained(
         source,

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 import optuna
+from optuna._transform import _SearchSpaceTransform
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -33,6 +34,7 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
+from optuna.study import StudyDirection
 
 from mono3d.errors import ConfigError
 from mono3d.search.settings import SamplerKind, SearchSettings
@@ -80,7 +82,7 @@ def make_sampler(settings: SearchSettings, shape: SpaceShape, number: int) -> Ba
             case "random":
                 return RandomSampler(seed=seed)
             case "cmaes":
-                return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+                return _CmaEs(seed=seed, warn_independent_sampling=False)
             case "grid":
                 # Its seed is the order of the points, the same for all trials.
                 return _Grid(grid_of(shape.distributions, settings.grid_points), seed=settings.seed)
@@ -88,6 +90,33 @@ def make_sampler(settings: SearchSettings, shape: SpaceShape, number: int) -> Ba
                 return NSGAIISampler(population_size=settings.population, seed=seed)
             case _:
                 assert_never(kind)
+
+
+class _CmaEs(CmaEsSampler):  # type: ignore[misc]
+    """Optuna's, without the state that it pickles into the database and unpickles from there.
+
+    Who may write the database could have code executed by that. The state follows from the trials,
+    so it is made of them anew.
+    """
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        """As Optuna's."""
+        self._study, self._space = study, search_space
+        values: dict[str, Any] = super().sample_relative(study, trial, search_space)
+        return values
+
+    def _restore_optimizer(self, completed_trials: list[Any]) -> Any:
+        """All generations but the last told again; Optuna then has none to tell, or to store."""
+        bounds = _SearchSpaceTransform(self._space, transform_step=True, transform_0_1=True)
+        direction = self._study.direction
+        optimizer = self._init_optimizer(bounds, direction)
+        sign = 1 if direction == StudyDirection.MINIMIZE else -1
+        size = optimizer.population_size
+        while True:
+            told = self._get_solution_trials(completed_trials, optimizer.generation)[:size]
+            if optimizer.dim != len(bounds.bounds) or len(told) < size:
+                return optimizer
+            optimizer.tell([(bounds.transform(each.params), sign * each.value) for each in told])
 
 
 class _Grid(GridSampler):  # type: ignore[misc]

@@ -196,7 +196,8 @@ def _execute(source: str, text: str) -> ModuleType:
     module.__file__ = source
     sys.modules[name] = module
     try:
-        exec(compile(text, source, "exec", dont_inherit=True), vars(module))
+        # A space is a program that the user names, by design: docs/security.md.
+        exec(compile(text, source, "exec", dont_inherit=True), vars(module))  # noqa: S102
     except Mono3dError:
         raise
     except (Exception, SystemExit) as error:

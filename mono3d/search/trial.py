@@ -18,6 +18,7 @@ from mono3d.config.load import parse
 from mono3d.errors import Mono3dError, StorageError
 from mono3d.storage.location import check_access
 from mono3d.tracking.records import MetricRecord
+from mono3d.tracking.redact import redact
 from mono3d.training.mailbox import Question
 from mono3d.training.progress import Progress
 from mono3d.training.run_record import run_location
@@ -238,7 +239,8 @@ class _Work(threading.Thread):
 
 
 def _in_a_line(error: BaseException) -> str:
+    text = redact(str(error))  # it goes into the database
     if isinstance(error, Mono3dError):
-        return str(error)
-    lines = str(error).strip().splitlines()
+        return text
+    lines = text.strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -10,7 +10,7 @@ RUNS_URI = f"s3://{RUNS_BUCKET}/runs"
 """Where runs and checkpoints go unless told otherwise."""
 
 LOOPBACK = "127.0.0.1"
-_ALL_INTERFACES = {"0.0.0.0", "::"}
+_ALL_INTERFACES = {"0.0.0.0", "::"}  # noqa: S104 (to be told, nothing is bound to it)
 
 
 @dataclass(frozen=True, kw_only=True)

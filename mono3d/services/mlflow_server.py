@@ -12,6 +12,7 @@ from pathlib import Path
 from mono3d.errors import ServiceError
 from mono3d.services import processes
 from mono3d.services.address import LOOPBACK, MLFLOW_BUCKET, Address
+from mono3d.services.files import make_private
 from mono3d.services.ports import free_block, is_free
 from mono3d.services.tracking_probe import check_tracking_server
 
@@ -24,7 +25,7 @@ class MlflowServer:
     """One MLflow server whose database and log are in one directory.
 
     Args:
-        directory: Absolute; made private to the user if missing.
+        directory: Absolute; made, and private to the user.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -67,7 +68,7 @@ class MlflowServer:
         """
         if find_spec("mlflow") is None:
             raise ServiceError("MLflow is missing: run `pip install 'mlflow>=3.17,<3.18'`")
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self._directory)
         for _ in range(_ATTEMPTS):
             self.stop()
             address = Address(host=host, port=_choose_port(host, port, preferred_port))

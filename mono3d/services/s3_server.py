@@ -15,7 +15,7 @@ from pathlib import Path
 from mono3d.errors import ServiceError, StorageError
 from mono3d.services import processes
 from mono3d.services.address import LOOPBACK, MLFLOW_BUCKET, RUNS_BUCKET, Address
-from mono3d.services.files import write_private
+from mono3d.services.files import make_private, write_private
 from mono3d.services.ports import GRPC_OFFSET, free_block
 from mono3d.storage import s3
 
@@ -28,7 +28,7 @@ class S3Server:
     """One SeaweedFS whose objects, credentials and log are in one directory.
 
     Args:
-        directory: Absolute; made private to the user if missing.
+        directory: Absolute; made, and private to the user.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -75,7 +75,7 @@ class S3Server:
             ServiceError: If the program is missing or does not come up.
         """
         program = _find_program()
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self._directory)
         (self._directory / "data").mkdir(exist_ok=True)
         self._credentials()
         for _ in range(_ATTEMPTS):
@@ -102,7 +102,7 @@ class S3Server:
         after many seconds, or never.
         """
         sockets = [
-            Path(f"/tmp/seaweedfs-{role}-grpc-{port}.sock")
+            Path(f"/tmp/seaweedfs-{role}-grpc-{port}.sock")  # noqa: S108 (SeaweedFS's; removed)
             for port in processes.listening_ports(self._mark)
             for role in _ROLES
         ]

@@ -4,16 +4,22 @@ A checkpoint, say, is written to S3 by a cluster and to a local directory by a r
 who reads or writes it need not know. Every failure is a `StorageError` of one line.
 """
 
+import errno
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from mono3d.errors import StorageError
+from mono3d.errors import StorageAwayError, StorageError
 from mono3d.storage import s3
+from mono3d.storage.patience import patiently
+
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN}
+"""Of folders on a network."""
 
 
 def is_s3(location: str | Path) -> bool:
@@ -51,7 +57,7 @@ def read_bytes(location: str | Path) -> bytes:
     try:
         return local_path(location).read_bytes()
     except OSError as error:
-        raise StorageError(f"cannot read {location}: {error.strerror}") from error
+        raise _failed("read", location, error) from error
 
 
 def write_bytes(location: str | Path, content: bytes) -> None:
@@ -70,7 +76,9 @@ def write_bytes(location: str | Path, content: bytes) -> None:
         part.write_bytes(content)
         part.replace(path)
     except OSError as error:
-        raise StorageError(f"cannot write {location}: {error.strerror}") from error
+        with suppress(OSError):
+            part.unlink()  # on a full disk it is in the way
+        raise _failed("write", location, error) from error
 
 
 def check_access(location: str | Path) -> None:
@@ -126,7 +134,13 @@ def delete_directory(location: str | Path) -> None:
         raise StorageError(f"cannot delete {location}: {error.strerror}") from error
 
 
-def upload_directory(local: Path, location: str | Path, *, last: str | None = None) -> None:
+def upload_directory(
+    local: Path,
+    location: str | Path,
+    *,
+    last: str | None = None,
+    say: Callable[[str], None] | None = None,
+) -> None:
     """Copy every file of a local directory to a location, each one checked where it arrives.
 
     Args:
@@ -134,15 +148,20 @@ def upload_directory(local: Path, location: str | Path, *, last: str | None = No
         location: Where its files go; other files there stay.
         last: Name of a file that seals the rest, such as a manifest. An older one is removed
             first and the new one written after all others: an upload cut short leaves none.
+        say: Told of each file that has to wait for a store that is away; None does not wait.
 
     Raises:
         StorageError: If the directory or `last` is missing, or a file cannot be stored.
     """
+
+    def do(act: Callable[[], None]) -> None:
+        act() if say is None else patiently(act, say)
+
     names = _ordered(local, last)
     if last is not None:
-        _delete_file(join(location, last))
+        do(partial(_delete_file, join(location, last)))
     for name in names:
-        _upload(local / name, join(location, name))
+        do(partial(_upload, local / name, join(location, name)))
 
 
 def download_directory(location: str | Path, local: Path, *, last: str | None = None) -> None:
@@ -209,6 +228,11 @@ def _download(location: str, path: Path) -> None:
         s3.download_file(location, path)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _failed(action: str, location: str | Path, error: OSError) -> StorageError:
+    kind = StorageAwayError if error.errno in _PASSING else StorageError
+    return kind(f"cannot {action} {location}: {error.strerror}")
 
 
 def _delete_file(location: str) -> None:

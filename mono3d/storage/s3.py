@@ -17,9 +17,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mono3d.errors import StorageError
+from mono3d.errors import StorageAwayError, StorageError
 from mono3d.storage.digests import PART_BYTES, etag, sha256
-from mono3d.storage.s3_errors import explain
+from mono3d.storage.s3_errors import explain, is_passing
 from mono3d.storage.s3_location import S3Location
 
 # boto3 builds its clients at run time and ships no types.
@@ -29,6 +29,8 @@ MAX_CONNECTIONS = 32
 """Of one client, each for one thread."""
 _DELETE_BATCH = 1000  # the protocol's limit for one request
 _READ_ATTEMPTS = 3
+_ANSWER_S = 60
+"""That a store may take."""
 
 
 class NoSuchObjectError(StorageError):
@@ -97,7 +99,7 @@ def _build_client(settings: _Settings) -> S3Client:
         signature_version="s3v4",
         s3={"addressing_style": "path"},
         connect_timeout=2,
-        read_timeout=2 if settings.is_hasty else 60,
+        read_timeout=2 if settings.is_hasty else _ANSWER_S,
         max_pool_connections=MAX_CONNECTIONS,
         retries={"total_max_attempts": 2 if settings.is_hasty else 3, "mode": "standard"},
     )
@@ -112,8 +114,9 @@ def _build_client(settings: _Settings) -> S3Client:
             config=config,
         )
     except ValueError as error:
+        shown = (settings.endpoint or "").rpartition("@")[2]  # without a user's password
         raise StorageError(
-            f"AWS_ENDPOINT_URL={settings.endpoint!r} is not a URL; set it to http(s)://host:port"
+            f"AWS_ENDPOINT_URL={shown!r} is not a URL; set it to http(s)://host:port"
         ) from error
 
 
@@ -130,7 +133,8 @@ def explained(client: S3Client, action: str, location: S3Location) -> Iterator[N
     except (ClientError, BotoCoreError, Boto3Error, ResponseParserError, RetriesExceededError) as e:
         code = e.response["Error"]["Code"] if isinstance(e, ClientError) else type(e).__name__
         where = {"target": str(location), "endpoint": client.meta.endpoint_url}
-        kind = NoSuchObjectError if code == "NoSuchKey" else StorageError
+        kind = StorageAwayError if is_passing(code) else StorageError
+        kind = NoSuchObjectError if code == "NoSuchKey" else kind
         raise kind(explain(code, action=action, **where)) from e
 
 

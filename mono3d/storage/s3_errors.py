@@ -53,6 +53,16 @@ _REASONS = {
     "ResponseParserError": ("what answers is not an S3 store", _START),
 }
 
+_PASSING = (_UNREACHABLE, _STORE_FAILED)
+_PASSING_REASONS = {"the connection was cut", "no answer in time"}
+_PASSING_CODES = {"500", "502", "503", "504", "429", "RequestTimeout", "TooManyRequests"}
+
+
+def is_passing(code: str) -> bool:
+    """Whether the same call may succeed later although nobody has changed anything."""
+    known = _REASONS.get(code, ("", ""))
+    return code in _PASSING_CODES or known in _PASSING or known[0] in _PASSING_REASONS
+
 
 def explain(code: str, *, action: str, target: str, endpoint: str) -> str:
     """One line: what was tried, where, why it failed, and the remedy.
@@ -68,6 +78,8 @@ def explain(code: str, *, action: str, target: str, endpoint: str) -> str:
     """
     if code in _REASONS:
         reason, remedy = _REASONS[code]
+    elif code in _PASSING_CODES:
+        reason, remedy = _STORE_FAILED
     elif code.isdigit():
         reason, remedy = f"the answer, HTTP {code}, is not one of an S3 store", _START
     else:

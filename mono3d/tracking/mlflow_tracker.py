@@ -172,7 +172,8 @@ class MlflowTracker:
     def _post(self, kind: str, fields: Mapping[str, str]) -> Iterator[Path]:
         """Queue a parcel; what cannot be queued is said and left out, training goes on."""
         try:
-            with self._delivery.outbox.post(kind, fields) as content:
+            # Hidden here too, not only when it is sent: what waits lies on disk.
+            with self._delivery.outbox.post(kind, redact_values(fields)) as content:
                 yield content
         except Exception as error:
             _logger.warning("%s %s is not sent to MLflow: %s", kind, redact_values(fields), error)

@@ -5,6 +5,7 @@ The manifest is written last, so a directory without one was never finished.
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
-from mono3d.errors import CheckpointError, StorageError
+from mono3d.errors import CheckpointError, StorageAwayError, StorageError
 from mono3d.storage.digests import sha256
 from mono3d.storage.local_cache import cache_folder
 from mono3d.storage.location import exists, is_s3, join, local_copy, read_bytes
@@ -22,21 +23,31 @@ from mono3d.storage.object_cache import ObjectCache
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _CACHE_BYTES = 10 * 1024**3
 """Of files of checkpoints in stores, on this machine."""
 
 
 @contextmanager
 def new_directory(directory: Path) -> Iterator[Path]:
-    """Fill a directory out of sight; it appears whole, with its manifest, or not at all."""
+    """Fill a directory out of sight; it appears whole, with its manifest, or not at all.
+
+    Raises:
+        StorageError: It cannot be written, as where there is no room.
+    """
     part = directory.with_name(f".{directory.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    yield part
-    _write_manifest(part)
-    if directory.exists():
-        shutil.rmtree(directory)
-    part.rename(directory)
+    try:
+        part.mkdir(parents=True)
+        yield part
+        _write_manifest(part)
+        if directory.exists():
+            shutil.rmtree(directory)
+        part.rename(directory)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(part, ignore_errors=True)  # on a full disk it is in the way
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"cannot write {directory}: {reason}") from error
 
 
 def _write_manifest(directory: Path) -> None:
@@ -61,8 +72,9 @@ def verified_copy(location: str | Path) -> Iterator[Path]:
             for name, entry in files.items():
                 _check_file(location, directory / name, entry)
             yield directory
-    except StorageError as error:
-        # The manifest could be read a moment ago, so the store is there: the checkpoint is bad.
+    except StorageAwayError:
+        raise
+    except StorageError as error:  # the store is there: the checkpoint is bad
         raise CheckpointError(f"checkpoint {location}: {error}") from error
 
 
@@ -151,11 +163,27 @@ def _read_manifest(location: str | Path) -> dict[str, dict[str, object]]:
         manifest = json.loads(read_bytes(path))
         files: dict[str, dict[str, object]] = manifest["files"]
         found = manifest["format"]
-    except (ValueError, KeyError, TypeError, StorageError) as error:
-        raise CheckpointError(f"{path}: damaged, it is no manifest of a checkpoint") from error
+        wrong = next((name for name, entry in files.items() if not _is_entry(name, entry)), None)
+    except StorageAwayError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError, StorageError) as e:
+        raise CheckpointError(f"{path}: damaged, it is no manifest of a checkpoint") from e
     if found != _FORMAT:
         raise CheckpointError(f"{path}: format {found}, this version of mono3d reads {_FORMAT}")
+    if wrong is not None:
+        raise CheckpointError(
+            f"{path}: {wrong!r}: must be a file of this folder, with its size and sha256"
+        )
     return files
+
+
+def _is_entry(name: str, entry: Mapping[str, object]) -> bool:
+    """Whether a manifest may say so: names and digests become paths."""
+    return (
+        Path(name).name == name not in {"", "..", MANIFEST}
+        and isinstance(entry["size"], int)
+        and _SHA256.fullmatch(str(entry["sha256"])) is not None
+    )
 
 
 def _check_file(location: str | Path, path: Path, entry: Mapping[str, object]) -> None:

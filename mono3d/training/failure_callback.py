@@ -10,7 +10,8 @@ import ray.train
 from ray.exceptions import OutOfMemoryError
 
 from mono3d.config.training_sections import TrainConfig
-from mono3d.errors import ConfigError, Mono3dError, StorageError
+from mono3d.errors import ConfigError, Mono3dError, StorageAwayError
+from mono3d.tracking.redact import redact
 from mono3d.training.batch_advice import smaller_batch
 
 
@@ -30,8 +31,8 @@ class FailureCallback(ray.train.UserCallback):  # type: ignore[misc]
         """
         for rank, error in worker_exceptions.items():
             reason = understood(root_of(error), self._train)
-            # A store may be back in a moment; a wrong config or a damaged file will not mend.
-            if isinstance(reason, Mono3dError) and not isinstance(reason, StorageError):
+            # A store may be back in a moment; a wrong config or a full disk will not mend.
+            if isinstance(reason, Mono3dError) and not isinstance(reason, StorageAwayError):
                 raise reason
             self._mailbox.put.remote(f"worker {rank} failed: {first_line(reason)}")
 
@@ -63,6 +64,6 @@ def root_of(error: Exception) -> Exception:
 
 
 def first_line(error: Exception) -> str:
-    """Kind and first line of an exception."""
-    lines = str(error).strip().splitlines()
+    """Kind and first line of an exception, credentials hidden."""
+    lines = redact(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

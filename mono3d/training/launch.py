@@ -17,6 +17,7 @@ from mono3d.config.schema import RunConfig
 from mono3d.config.training_sections import TrainConfig
 from mono3d.errors import CheckpointError, Mono3dError, ServiceError, StorageError
 from mono3d.storage.location import join
+from mono3d.storage.patience import patiently
 from mono3d.tracking.spool import Spool
 from mono3d.tracking.tracker import NullTracker, Tracker
 from mono3d.training.checkpoint import METRICS, first_whole, read_metadata
@@ -87,8 +88,11 @@ def launch(
         return finished
     office = _Office(tracker, sink, judge)
     outcome = _work_on_ray(config, location, _train, build, office)
-    result = _to_result(outcome, name, location, tracker, sink)
-    return result if office.has_stopped else close_run(location, result)
+    read = partial(_to_result, outcome, name, location, tracker, sink)
+    result = patiently(read, sink.say)
+    return (
+        result if office.has_stopped else patiently(partial(close_run, location, result), sink.say)
+    )
 
 
 def launch_profile(

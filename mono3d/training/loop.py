@@ -138,7 +138,7 @@ def train_epoch(
     state.module.train()
     groups = _groups(loader.epoch(state.epoch, state.batch), plan.accumulate)
     while True:
-        with record_function("stage/load"):
+        with record_function("stage/load"), meter.waiting():
             group = next(groups, None)
         if group is None:
             break
@@ -283,7 +283,15 @@ class StepMeter:
         self._sums: Tensor | None = None
         self._steps = 0
         self._images = 0
+        self._waited_s = 0.0
         self._started = time.perf_counter()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around the wait for the next batches."""
+        began = time.perf_counter()
+        yield
+        self._waited_s += time.perf_counter() - began
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -321,8 +329,9 @@ class StepMeter:
         seconds = time.perf_counter() - self._started
         world_size = dist.get_world_size() if dist.is_initialized() else 1
         metrics["train/images_per_s"] = self._images * world_size / seconds
+        metrics["train/data_wait_share"] = self._waited_s / seconds
         metrics["train/lr"] = state.optimizer.param_groups[0]["lr"]
         metrics["train/epoch"] = float(state.epoch)
-        self._sums, self._steps, self._images = None, 0, 0
+        self._sums, self._steps, self._images, self._waited_s = None, 0, 0, 0.0
         self._started = time.perf_counter()
         return MetricRecord(step=state.step, time_ms=int(time.time() * 1000), metrics=metrics)

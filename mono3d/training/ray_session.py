@@ -4,13 +4,15 @@ import math
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import ray
 
 from mono3d.config.training_sections import ClusterConfig
 from mono3d.errors import ConfigError, ServiceError
+from mono3d.services.interruption import terminations_raised
 
 _SETTINGS = {
     # The controller fetches reports when it polls: with Ray's 2 s every checkpoint waits 2 s.
@@ -34,6 +36,8 @@ _OBJECT_STORE_BYTES = 256 * 1024**2
 @contextmanager
 def ray_session(cluster: ClusterConfig, *, has_dashboard: bool) -> Iterator[None]:
     """Be connected; a connection that exists is used and left as it is.
+
+    Inside, SIGTERM (as `ray job stop` sends) raises SystemExit, so that records are closed.
 
     Args:
         cluster: What the run needs; a cluster of our own has CPUs enough.
@@ -60,7 +64,9 @@ def ray_session(cluster: ClusterConfig, *, has_dashboard: bool) -> Iterator[None
     try:
         if is_own:
             _check_gpus(cluster)
-        yield
+        # Ray's own handler of SIGTERM, which it has just set, ends the process where it stands.
+        with terminations_raised():
+            yield
     finally:
         ray.shutdown()
 
@@ -117,6 +123,9 @@ def _connect(cluster: ClusterConfig, has_dashboard: bool) -> bool:
             log_to_driver=False,
             logging_level="error",
         )
+    # Ray makes it at its first cluster, as readable as the user's other files: it is a password.
+    with suppress(OSError):
+        (Path.home() / ".ray" / "auth_token").chmod(0o600)
     return True
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
+from mono3d.errors import StorageError
 from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.spool import Spool
 from mono3d.training.progress import Progress
@@ -28,8 +29,15 @@ class RunRecorder:
             self._emit(self._progress(state, record))
 
     def on_records(self, state: TrainState, record: MetricRecord) -> None:
-        """Write and show."""
-        self._spool.append([record])
+        """Write and show.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        try:
+            self._spool.append([record])
+        except OSError as error:
+            raise StorageError(f"cannot write {self._spool.path}: {error.strerror}") from error
         self._emit(self._progress(state, record))
 
     def on_evaluate(self, state: TrainState) -> None:

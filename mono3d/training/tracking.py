@@ -28,7 +28,7 @@ def tracked_run(config: RunConfig, identity: RunIdentity, *, folder: Path) -> It
     tracker = start_tracker(config, identity, folder)
     try:
         yield tracker
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         tracker.close("KILLED")
         raise
     except BaseException:

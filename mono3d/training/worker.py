@@ -22,6 +22,7 @@ from mono3d.config.load import parse
 from mono3d.config.schema import RunConfig
 from mono3d.config.training_sections import CheckpointConfig
 from mono3d.storage.location import join, upload_directory
+from mono3d.storage.patience import patiently
 from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.spool import Spool
 from mono3d.training.batch_trial import training_fits
@@ -40,8 +41,10 @@ from mono3d.training.loop import RunObserver, fit
 from mono3d.training.mailbox import Message, Question
 from mono3d.training.parts import Place, RunParts, build_parts, start_process
 from mono3d.training.profiling import record_profile
+from mono3d.training.progress import Progress
 from mono3d.training.recorder import RunRecorder
 from mono3d.training.retention import score
+from mono3d.training.run_gauges import RunGauges
 from mono3d.training.run_record import CHECKPOINTS, initial_checkpoint
 from mono3d.training.state import TrainState
 from mono3d.training.worker_settings import SCORE, WorkerSettings
@@ -154,6 +157,7 @@ class _Worker:
         self._figures = place.figures
         self._spool = place.figures.with_name(METRICS)
         self._known = _reported_names()
+        self._gauges = RunGauges(settings.location.rpartition("/")[2])
 
     def restore(self) -> Mapping[str, float]:
         """Load the newest whole checkpoint, the same one on all ranks; returns its metrics.
@@ -165,14 +169,15 @@ class _Worker:
         if is_first:
             folder = join(self._location, CHECKPOINTS)
             newest_first = [join(folder, name) for name in sorted(self._known, reverse=True)]
-            latest = first_whole(newest_first, self.say)
+            latest = patiently(lambda: first_whole(newest_first, self.say), self.say)
             initial = initial_checkpoint(self._location) if latest is None else None
         latest, initial = broadcast_from_rank_zero((latest, initial))
         parts = self._parts
         if latest is not None:
-            return load_checkpoint(
-                latest, parts.state, spool=self._spool, data=parts.facts.data
-            ).metrics
+            load = partial(
+                load_checkpoint, latest, parts.state, spool=self._spool, data=parts.facts.data
+            )
+            return patiently(load, self.say).metrics
         if initial is not None:
             carried = start_from(initial, parts.state, parts.facts)
             if is_first:
@@ -185,7 +190,7 @@ class _Worker:
         recorder = RunRecorder(
             Spool(self._spool),
             total_steps=self._parts.total_steps,
-            emit=self._post,
+            emit=self._show,
             keep=self._keep,
         )
         recorder.replay(state)
@@ -198,6 +203,10 @@ class _Worker:
         """A line for the user."""
         self._post(line)
 
+    def _show(self, progress: Progress) -> None:
+        self._gauges.show(progress)
+        self._post(progress)
+
     def _post(self, message: Message) -> None:
         self._mailbox.put.remote(message)
 
@@ -205,7 +214,7 @@ class _Worker:
         name = checkpoint_name(state.step)
         while name in self._known:  # a damaged one that was passed over still has the name
             name += "-again"
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, self._gauges.checkpoint():
             directory = Path(folder) / name
             save_checkpoint(
                 state,
@@ -224,7 +233,8 @@ class _Worker:
 
     def _upload(self, checkpoint: Checkpoint, name: str) -> Checkpoint:
         """In place of Ray's own upload: each file is verified, the manifest comes last."""
-        upload_directory(Path(checkpoint.path), join(self._location, name), last=MANIFEST)
+        target = join(self._location, name)
+        upload_directory(Path(checkpoint.path), target, last=MANIFEST, say=self.say)
         storage = ray.train.get_context().get_storage()
         return Checkpoint(storage.build_checkpoint_path_from_name(name), storage.storage_filesystem)
 

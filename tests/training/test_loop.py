@@ -316,6 +316,22 @@ def test_metrics_are_means_over_their_interval() -> None:
     assert records[3].step == 4
 
 
+def test_the_wait_for_batches_is_a_share_of_the_interval() -> None:
+    state, _ = tiny_state()
+    meter = StepMeter(1)
+    shares = []
+    for number, wait_s in enumerate([0.1, 0.0]):
+        with meter.waiting():
+            time.sleep(wait_s)
+        time.sleep(0.1)
+        state.step = number + 1
+        record = meter.add(state, ObjectiveOutput(terms={"depth": torch.zeros(())}), num_images=4)
+        assert record is not None
+        shares.append(record.metrics["train/data_wait_share"])
+    assert 0.1 < shares[0] < 0.9
+    assert 0 <= shares[1] < 0.1
+
+
 def test_what_is_not_training_does_not_slow_images_per_second() -> None:
     state, _ = tiny_state()
     meter = StepMeter(1)
