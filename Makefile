@@ -8,6 +8,7 @@
 #   make bev-unlabelled-study  what are frames without labels worth? 30 runs, about two hours on two cores
 #   make search   which mining suits labels that are wrong about depth? 30 short trials
 #   make chaos     kill and cut off nodes of a cluster while it trains
+#   make image-test  the Dockerfile's steps, carried out without a container engine
 #   make check     format, lint, types, layers, tests
 #   make audit     known vulnerabilities of what is installed, by pypi.org; needs the network
 #   make bench     benchmarks, each a ratio to a peer measured in the same run
@@ -34,7 +35,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS := 1
 
 .DELETE_ON_ERROR:
-.PHONY: install demo study add-study bev-study bev-unlabelled-study search test test-slow test-all chaos lint check audit bench clean
+.PHONY: install demo study add-study bev-study bev-unlabelled-study search test test-slow test-all chaos image-test lint check audit bench clean
 
 install: $(INSTALLED)
 
@@ -84,10 +85,13 @@ search: $(INSTALLED)
 	$(BIN)/mono3d studies show mining_curves --json docs/searches/mining_curves.json
 
 test: $(INSTALLED)
-	$(PYTEST) -m "not slow and not chaos" -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0
+	$(PYTEST) -m "not slow and not chaos and not image" -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0
 
 test-slow: $(INSTALLED)
 	$(PYTEST) -m "slow and not chaos" --durations=10
+
+image-test: $(INSTALLED)
+	$(PYTEST) -m image
 
 # Machines of a cluster, in network namespaces: Debian's iproute2 and root.
 chaos: $(INSTALLED)

@@ -148,7 +148,7 @@ def built(target: str) -> Iterator[Container]:
         yield image
 
 
-@pytest.mark.slow
+@pytest.mark.image
 @pytest.mark.timeout(2 * TIMEOUT_S)
 def test_the_instructions_of_the_cpu_image_install_what_starts() -> None:
     with built("cpu") as image:
