@@ -78,6 +78,7 @@ def test_ray_s_dashboard_stays_where_ray_puts_it(monkeypatch: pytest.MonkeyPatch
     usual = inspect.signature(ray.init).parameters["dashboard_host"].default
     monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setattr("ray.init", lambda **named: given.update(named))
+    monkeypatch.setattr("mono3d.training.ray_session._check_gpus", lambda _: None)
     with ray_session(ClusterConfig(), has_dashboard=True):
         pass
     assert given["include_dashboard"] is True

@@ -4,7 +4,7 @@ import pytest
 from ray.exceptions import OutOfMemoryError
 
 from mono3d.config.training_sections import TrainConfig
-from mono3d.errors import ConfigError, StorageError
+from mono3d.errors import ConfigError, StorageAwayError, StorageError
 from mono3d.training.failure_callback import FailureCallback, first_line, root_of, understood
 
 
@@ -37,9 +37,15 @@ def test_a_crash_is_said_and_left_to_ray() -> None:
 def test_a_store_that_is_away_may_come_back() -> None:
     mailbox = Lines()
     FailureCallback(mailbox, TrainConfig()).after_exception(
-        None, {1: WrappedError(StorageError("away"))}
+        None, {1: WrappedError(StorageAwayError("away"))}
     )
-    assert mailbox.lines == ["worker 1 failed: StorageError: away"]
+    assert mailbox.lines == ["worker 1 failed: StorageAwayError: away"]
+
+
+def test_a_store_that_refuses_ends_the_run() -> None:
+    failures = {0: WrappedError(StorageError("cannot write: access denied"))}
+    with pytest.raises(StorageError, match="access denied"):
+        FailureCallback(Lines(), TrainConfig()).after_exception(None, failures)
 
 
 def test_what_the_user_must_mend_ends_the_run() -> None:
