@@ -175,17 +175,16 @@ def test_the_node_exports_what_the_dashboard_of_grafana_shows(client: Client) ->
     submit = ("mono3d", "submit", "--address", client.head.url)
     assert client.run(*submit, "--id", "seen", "--no-wait", "--", *command).returncode == 0
     on_cpus = {name for name in shown if "_gpu" not in name and "_gram" not in name}
-    exported = ""
 
     def are_there() -> bool:
-        nonlocal exported
+        """Not of a run before this one: the exporter keeps those for a while."""
         exported = requests.get(client.head.metrics_url, timeout=30).text
-        return on_cpus <= set(re.findall(r"^(ray_\w+)\{", exported, re.MULTILINE))
+        names = set(re.findall(r"^(ray_\w+)\{", exported, re.MULTILINE))
+        of_run = re.findall(r'^ray_(mono3d_\w+)\{.*run="seen".*\} \d', exported, re.MULTILINE)
+        return on_cpus <= names and {"mono3d_step", "mono3d_loss"} <= set(of_run)
 
     await_that(are_there)
     client.run("ray", "job", "stop", "--address", client.head.url, "seen")
-    assert re.search(r'^ray_mono3d_step\{.*run="seen".*\} \d', exported, re.MULTILINE)
-    assert re.search(r'^ray_mono3d_loss\{.*term="total".*\} \d', exported, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
