@@ -1,5 +1,6 @@
 """A run on Ray Train, from its config to its result."""
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from ray.train.torch import TorchTrainer
 
 from mono3d.config.schema import RunConfig
 from mono3d.config.training_sections import TrainConfig
-from mono3d.errors import CheckpointError, Mono3dError, ServiceError, StorageError
-from mono3d.storage.location import join
+from mono3d.errors import CheckpointError, Mono3dError, ServiceError, StorageAwayError, StorageError
+from mono3d.storage.location import check_access, join
 from mono3d.storage.patience import patiently
 from mono3d.tracking.spool import Spool
 from mono3d.tracking.tracker import NullTracker, Tracker
@@ -44,6 +45,11 @@ if TYPE_CHECKING:
 Judge = Callable[[Question], bool]
 """Whether a run goes on."""
 
+_AWAY = re.compile(
+    "AWS Error (NETWORK_CONNECTION|SERVICE_UNAVAILABLE|SLOW_DOWN|INTERNAL_FAILURE|REQUEST_TIMEOUT|"
+    r"UNKNOWN \(HTTP status 5\d\d\))"
+)
+"""Of PyArrow, by which Ray writes."""
 _LOOK_EVERY_S = 0.1
 _CONTROLLER_FAILURES = 3
 """Without a limit a cluster that is too small is waited for in vain, for ever."""
@@ -87,7 +93,7 @@ def launch(
             _show_again(finished, tracker, sink)
         return finished
     office = _Office(tracker, sink, judge)
-    outcome = _work_on_ray(config, location, _train, build, office)
+    outcome = _train_despite_outages(config, location, build, office)
     read = partial(_to_result, outcome, name, location, tracker, sink)
     result = patiently(read, sink.say)
     return (
@@ -123,6 +129,26 @@ def launch_profile(
     work = partial(_profile, steps=steps)
     _work_on_ray(config, location, work, build, _Office(NullTracker(), sink or NoDisplay()))
     return location
+
+
+class _RayCutOffError(StorageAwayError):
+    """Ray's controller could not write to the store, which ends what it controls at once."""
+
+
+def _train_despite_outages(
+    config: RunConfig, location: str, build: "BuildParts | None", office: "_Office"
+) -> ray.train.Result:
+    """Begin again, from the last checkpoint, when the store is back; as often as workers may die.
+
+    Workers wait for a store that is away, Ray's controller does not.
+    """
+    for _ in range(config.cluster.max_failures):
+        try:
+            return _work_on_ray(config, location, _train, build, office)
+        except _RayCutOffError as error:
+            office.sink.say(f"{error}; beginning again from the last checkpoint")
+            patiently(partial(check_access, location), office.sink.say)
+    return _work_on_ray(config, location, _train, build, office)
 
 
 def _work_on_ray(
@@ -267,6 +293,8 @@ def _explained(error: Exception, train: TrainConfig) -> Mono3dError:
     reason = understood(root_of(reason), train)
     if isinstance(reason, Mono3dError):
         return reason
+    if not failures and _AWAY.search(str(reason)):
+        return _RayCutOffError(f"the store went away from Ray's controller ({first_line(reason)})")
     failure = ServiceError(f"training failed: {first_line(reason)}")
     failure.add_note("the same command goes on from the last checkpoint")
     return failure

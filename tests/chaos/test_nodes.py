@@ -1,8 +1,9 @@
 """A training on several nodes that are killed, cut off and come back; each a machine to Ray."""
 
 import json
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,13 +44,13 @@ IMPATIENT = {
 
 @dataclass
 class Training:
-    """`mono3d train` on the head, two workers of a CPU each."""
+    """`mono3d train` on a node, two workers of a CPU each."""
 
-    cluster: Nodes
+    node: Node
     folder: Path
 
     def start(self) -> "Training":
-        self.process = self.cluster.nodes[1].run(
+        self.process = self.node.run(
             sys.executable, "-m", "mono3d.cli.main", "train", str(self.folder / "own.yaml")
         )
         return self
@@ -87,17 +88,27 @@ def cluster() -> Iterator[Nodes]:
 
 
 @pytest.fixture
-def training(cluster: Nodes, tmp_path: Path) -> Training:
-    """That has kept its first steps."""
-    config = SyntheticConfig(
-        image_size=(128, 72), train_scenes=4, val_scenes=1, samples_per_scene=1, seed=3
-    )
-    write_nuscenes(tmp_path / "data", config, num_processes=1)
-    recipe = RECIPE.format(root=tmp_path / "data", storage=tmp_path / "runs")
-    (tmp_path / "own.yaml").write_text(recipe)
-    training = Training(cluster, tmp_path).start()
-    await_that(training.has_begun)
-    return training
+def begin(tmp_path: Path) -> Callable[[Node], Training]:
+    """Has a training keep its first steps, its command given on a node."""
+
+    def begin_on(node: Node) -> Training:
+        config = SyntheticConfig(
+            image_size=(128, 72), train_scenes=4, val_scenes=1, samples_per_scene=1, seed=3
+        )
+        write_nuscenes(tmp_path / "data", config, num_processes=1)
+        recipe = RECIPE.format(root=tmp_path / "data", storage=tmp_path / "runs")
+        (tmp_path / "own.yaml").write_text(recipe)
+        training = Training(node, tmp_path).start()
+        await_that(training.has_begun)
+        return training
+
+    return begin_on
+
+
+@pytest.fixture
+def training(cluster: Nodes, begin: Callable[[Node], Training]) -> Training:
+    """Begun on the head."""
+    return begin(cluster.nodes[1])
 
 
 def another(cluster: Nodes) -> Node:
@@ -145,3 +156,29 @@ def test_the_head_is_killed_and_the_same_command_goes_on(
     await_that(lambda: len(cluster.alive()) == 2)
     assert training.checkpoints >= before
     training.start().assert_went_on_to_its_end()
+
+
+@pytest.mark.chaos
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs Debian's redis-server")
+def test_the_head_is_killed_and_with_redis_nothing_notices(
+    begin: Callable[[Node], Training],
+) -> None:
+    """Of a run whose command and workers are on other nodes, while the head comes back in time."""
+    with machines() as cluster:
+        head, first, second, store = (cluster.add() for _ in range(4))
+        store.run("redis-server", "--bind", store.address, "--protected-mode", "no", "--save", "")
+        kept = {**IMPATIENT, "RAY_REDIS_ADDRESS": f"{store.address}:6379"}
+        head.start(cpus=0, **kept)
+        for node in (first, second):
+            node.start(cpus=1, **IMPATIENT)
+        workers = {first.address, second.address}
+        await_that(lambda: workers < cluster.alive())
+        training = begin(first)
+        head.kill()
+        head.start(cpus=0, **kept)
+        await_that(lambda: workers < cluster.alive())
+        code, output = training.end()
+        assert code == 0, output
+        result = json.loads((training.folder / "runs/own/result.json").read_text())
+        assert result["steps"] == STEPS
+        assert "resumed at step" not in output, output

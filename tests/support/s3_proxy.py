@@ -4,7 +4,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
@@ -27,7 +27,7 @@ class Fault:
     harm: Harm
     requests: int
     """So many; then all is well."""
-    of: tuple[str, ...] = ("GET", "HEAD", "PUT", "POST", "DELETE")
+    of: tuple[str, ...] = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE")
 
 
 class S3Proxy(ThreadingHTTPServer):
@@ -46,6 +46,8 @@ class S3Proxy(ThreadingHTTPServer):
         """Queries of the listings asked for."""
         self.num_to_cut = 0
         """So many objects are sent by half, then the connection ends."""
+        self.before: Callable[[str, str], None] = lambda method, path: None
+        """Told of each request before it is passed on."""
         self.fault: Fault | None = None
         self.harmed = 0
         """Requests so far."""
@@ -91,6 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if harm == "slow":
             time.sleep(_LATE_S)
+        self.server.before(self.command, parts.path)
         answer, content = self._ask(body)
         self._begin(answer, len(content))
         is_cut = harm == "cut"
@@ -140,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+for method in ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"):
     setattr(_Handler, f"do_{method}", _Handler._pass)
 
 
