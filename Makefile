@@ -7,7 +7,7 @@
 #   make bev-study does a LiDAR network teach a camera's? 25 runs, about an hour and a half on two cores
 #   make bev-unlabelled-study  what are frames without labels worth? 30 runs, about two hours on two cores
 #   make search   which mining suits labels that are wrong about depth? 30 short trials
-#   make chaos     kill and cut off nodes of a cluster while it trains
+#   make chaos     kill nodes, processes and servers, and cut them off, while runs and searches work
 #   make image-test  the Dockerfile's steps, carried out without a container engine
 #   make check     format, lint, types, layers, tests
 #   make audit     known vulnerabilities of what is installed, by pypi.org; needs the network
@@ -27,7 +27,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-$(TORCH)
 PIP_INSTALL := $(BIN)/pip install -qq --no-input --retries 2
 PYTEST := $(BIN)/pytest
-# Processes for the quick tests, a file at a time each; slow ones need the machine for themselves.
+# Processes for tests without Ray, of the quick ones a file at a time each.
 # A process that dies ends the run: xdist cannot go on by files after that, and would wait for ever.
 TEST_PROCESSES ?= 2
 
@@ -87,13 +87,16 @@ search: $(INSTALLED)
 test: $(INSTALLED)
 	$(PYTEST) -m "not slow and not chaos and not image" -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0
 
+# What starts Ray or servers goes one by one: its processes find and wait for each other.
 test-slow: $(INSTALLED)
-	$(PYTEST) -m "slow and not chaos" --durations=10
+	$(PYTEST) -m "slow and not (chaos or ray or services)" -n $(TEST_PROCESSES) --dist worksteal \
+		--max-worker-restart 0 --durations=10
+	$(PYTEST) -m "slow and (ray or services) and not chaos" --durations=20
 
 image-test: $(INSTALLED)
 	$(PYTEST) -m image
 
-# Machines of a cluster, in network namespaces: Debian's iproute2 and root.
+# Machines of a cluster are network namespaces: Debian's iproute2 and root, for one test redis-server.
 chaos: $(INSTALLED)
 	$(PYTEST) -m chaos --durations=10
 

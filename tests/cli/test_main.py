@@ -143,6 +143,7 @@ def test_synth_train_locally_and_evaluate(tmp_path: Path, monkeypatch: pytest.Mo
     small = [
         "data.root=world", "input.image_height_px=96", "input.image_width_px=160",
         "model.backbone.width=16", "model.channels=8", "train.epochs=1", "train.batch_size=2",
+        "train.epoch_frames=16",
     ]  # fmt: skip
     trained = RUNNER.invoke(app, ["train", "demo", "--local", "--name", "small", *small])
     assert trained.exit_code == 0, trained.output

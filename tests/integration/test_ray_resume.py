@@ -28,7 +28,6 @@ from mono3d.training.run_record import RunResult
 from tests.support.training import Lines, PartsThatDieOnce, tiny_config, tiny_parts
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.ray,
     pytest.mark.timeout(900),
     # Ray Data, which Ray Train sets up, warns of its own settings.
@@ -86,6 +85,7 @@ def written_digests(checkpoint: str) -> dict[str, str]:
     return {name: files[name]["sha256"] for name in RESULTS}
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_a_killed_worker_leaves_no_trace_in_s3_or_mlflow(
     whole: RunResult, stack_environ: dict[str, str], tmp_path: Path
@@ -122,12 +122,14 @@ def steps_in_mlflow(run_id: str, metric: str) -> list[int]:
     return [entry.step for entry in MlflowClient().get_metric_history(run_id, metric)]
 
 
+@pytest.mark.slow
 def test_only_the_best_and_the_last_checkpoint_are_kept(whole: RunResult) -> None:
     folder = Path(whole.last_checkpoint).parent
     assert sorted(path.name for path in folder.iterdir()) == ["step_00000004", "step_00000008"]
     assert whole.best_checkpoint in {str(path) for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_same_name_with_another_config_is_refused(whole: RunResult) -> None:
     storage = str(Path(whole.last_checkpoint).parents[2])
     with pytest.raises(ConfigError, match=r"^optim.lr=0.1: the run in .*/whole has 0.0002; "):
@@ -138,6 +140,7 @@ def refuse(config: RunConfig, place: Place) -> RunParts:
     raise ConfigError("data.root=x: no such folder")
 
 
+@pytest.mark.slow
 def test_all_workers_start_from_the_weights_of_another_run(
     whole: RunResult, tmp_path: Path
 ) -> None:
@@ -168,6 +171,7 @@ def fail(config: RunConfig, place: Place) -> RunParts:
     raise RuntimeError("out of luck\nat line 2")
 
 
+@pytest.mark.slow
 def test_what_the_user_must_mend_is_said_at_once(cluster: None, tmp_path: Path) -> None:
     sink = Lines()
     with pytest.raises(ConfigError, match=r"^data.root=x: no such folder$"):
@@ -175,6 +179,7 @@ def test_what_the_user_must_mend_is_said_at_once(cluster: None, tmp_path: Path) 
     assert sink.lines == []
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_too_often_ends_in_one_line(cluster: None, tmp_path: Path) -> None:
     config = config_at(str(tmp_path), cluster__max_failures=0, cluster__workers=1)
     with pytest.raises(ServiceError, match="training failed: RuntimeError: out of luck") as caught:
@@ -183,6 +188,7 @@ def test_a_run_that_fails_too_often_ends_in_one_line(cluster: None, tmp_path: Pa
     assert caught.value.__notes__ == ["the same command goes on from the last checkpoint"]
 
 
+@pytest.mark.chaos
 def test_the_same_command_goes_on_after_its_process_was_killed(
     whole: RunResult, tmp_path: Path
 ) -> None:

@@ -18,11 +18,8 @@ from mono3d.training.predict import Detector
 
 REAL_DATA = os.environ.get("MONO3D_REAL_DATA")
 ROOT = Path(REAL_DATA or "/nonexistent") / "kitti"
-WHOLE = (
-    "000000", "000002", "000004", "000006", "000008", "000010", "000020", "000036", "000038",
-    "000076", "000142",
-)  # fmt: skip
-"""Frames that nobody has cropped."""
+WHOLE = ("000006", "000008", "000010", "000036", "000038", "000142")
+"""Frames that nobody has cropped, with more than one moderate car."""
 CAR = 0
 
 
@@ -68,5 +65,5 @@ def test_cars_learnt_by_heart_overlap_in_birds_eye_view(
         cars = found.select((found.labels == CAR).nonzero()[:, 0])
         overlaps.append(best_overlaps(truth.select(moderate.nonzero()[:, 0]), cars))
     share = (torch.cat(overlaps) >= 0.7).float().mean().item()
-    assert len(torch.cat(overlaps)) == 28
+    assert len(torch.cat(overlaps)) == 25
     assert share >= 0.9

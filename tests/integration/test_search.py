@@ -34,7 +34,6 @@ from tests.support.mlflow_process import MlflowProcess
 from tests.support.searches import new_record, sqlite_url
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.ray,
     # Ray Data, which Ray Train sets up, warns of its own settings.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -124,6 +123,7 @@ def outcome(trials: Trials) -> Mapping[int, object]:
     return {t.number: (t.params, t.state, t.value, t.intermediate_values) for t in trials}
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_as_if_nothing_had_happened(
     folder: Path, stack_environ: dict[str, str]
 ) -> None:
@@ -175,6 +175,7 @@ def test_a_killed_search_ends_as_if_nothing_had_happened(
     assert {"search/report.md", "search/search.html", "search/best.yaml"} <= files
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_what_a_search_writes(folder: Path, stack_environ: dict[str, str]) -> None:
     """After the test before this one."""
     secret = stack_environ["AWS_SECRET_ACCESS_KEY"].encode()
@@ -249,6 +250,7 @@ class LateKiller(Killer):
             self.kill()
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("word", ["ray::TrialActor", "ray::RayTrainWorker"])
 def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     word: str, cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -267,6 +269,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     assert wait_for_resources(60)
 
 
+@pytest.mark.chaos
 def test_the_last_of_several_trials_goes_on_too(
     cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +289,7 @@ def test_the_last_of_several_trials_goes_on_too(
     assert [trial.state for trial in record.own_trials()] == [TrialState.COMPLETE] * 2
 
 
+@pytest.mark.chaos
 def test_of_several_seeds_those_that_are_done_are_not_trained_again(
     cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +309,7 @@ def test_of_several_seeds_those_that_are_done_are_not_trained_again(
     assert trial.intermediate_values[4] == first[0]
 
 
+@pytest.mark.chaos
 def test_an_actor_that_dies_before_it_hears_a_verdict_ends_only_its_trial(
     cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +339,7 @@ class Switch(Lines):
             self.is_off = True
 
 
+@pytest.mark.chaos
 def test_mlflow_hears_later_what_it_missed(
     cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,6 +377,7 @@ def test_mlflow_hears_later_what_it_missed(
         server.kill()
 
 
+@pytest.mark.slow
 def test_trials_that_are_stopped_leave_no_resources_behind(
     cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,12 +82,11 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(_SILENT_S if harm == "silent" else 0)
             self._hang_up()
             return
-        length = int(self.headers.get("Content-Length", "0"))
-        if harm == "cut" and length:
+        if harm == "cut" and (length := self._length()):
             self.rfile.read(length // 2)
             self._hang_up()
             return
-        body = self.rfile.read(length)
+        body = self._body()
         if harm in _ERRORS:
             self._refuse(int(harm), _ERRORS[harm])
             return
@@ -104,6 +103,22 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content[: len(content) // 2] if is_cut else content)
         if is_cut:
             self._hang_up()
+
+    def _length(self) -> int:
+        return int(self.headers.get("Content-Length", "0"))
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(self._length())
+        chunks = []
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        while self.rfile.readline().strip():  # trailers
+            pass
+        del self.headers["Transfer-Encoding"]  # passed on in one piece
+        self.headers["Content-Length"] = str(sum(map(len, chunks)))
+        return b"".join(chunks)
 
     def _ask(self, body: bytes) -> tuple[HTTPResponse, bytes]:
         connection = HTTPConnection(self.server.upstream)
