@@ -89,7 +89,7 @@ test: $(INSTALLED)
 
 # What starts Ray or servers goes one by one: its processes find and wait for each other.
 test-slow: $(INSTALLED)
-	$(PYTEST) -m "slow and not (chaos or ray or services)" -n $(TEST_PROCESSES) --dist worksteal \
+	$(PYTEST) -m "slow and not (chaos or ray or services)" -n $(TEST_PROCESSES) --dist loadfile \
 		--max-worker-restart 0 --durations=10
 	$(PYTEST) -m "slow and (ray or services) and not chaos" --durations=20
 

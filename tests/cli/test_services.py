@@ -18,6 +18,7 @@ def _run(*words: str) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.services
 def test_up_status_env_down(tmp_path: Path) -> None:
     directory = tmp_path / "with space"

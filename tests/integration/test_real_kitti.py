@@ -50,7 +50,9 @@ def test_cars_learnt_by_heart_overlap_in_birds_eye_view(
     monkeypatch.chdir(tmp_path)
     Path("few.txt").write_text("\n".join(WHOLE))
     frames = ["data.train_split=few.txt", "data.val_split=few.txt"]
-    config = load_recipe("kitti_overfit", [f"data.root={ROOT}", *frames])
+    place = f"data.root={ROOT}", "train.threads_per_worker=1"
+    shorter = "train.epochs=110", "evaluation.every_epochs=110"
+    config = load_recipe("kitti_overfit", [*place, *frames, *shorter])
     result = train_locally(config, name="by-heart")
     assert result.metrics["val/centers_depth_abs_rel"] < 0.03
     detector = Detector.load(result.best_checkpoint)

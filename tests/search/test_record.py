@@ -61,6 +61,7 @@ def test_what_a_killed_process_left_running_is_proposed_again(url: str, name: st
     assert after.study.best_trial.number == second.number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "nsga2"])
 def test_a_kill_changes_no_later_proposal(sampler: str, tmp_path: Path) -> None:
     """Each trial is another process's in one, all are one process's in the other."""
@@ -283,6 +284,7 @@ def test_a_damaged_file_is_refused_and_kept(tmp_path: Path) -> None:
     assert path.read_text().startswith("this is no database")
 
 
+@pytest.mark.slow
 def test_a_search_is_one_process_s(url: str, name: str, tmp_path: Path) -> None:
     program = (
         "import sys\n"

@@ -112,6 +112,7 @@ def test_a_flat_space_is_searched_by_grid_and_cma_es(
     assert len(drawn) == trials
 
 
+@pytest.mark.slow
 def test_a_good_rate_is_found_by_tpe_sooner_than_by_chance(tmp_path: Path) -> None:
     best = {}
     for sampler in ("tpe", "random"):
