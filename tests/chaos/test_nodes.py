@@ -61,9 +61,10 @@ class Training:
         return len(list((self.folder / "runs/own/checkpoints").glob("*/manifest.json")))
 
     def has_begun(self) -> bool:
-        """Some steps are kept; there are more to come."""
+        """Some steps are kept, and Ray knows: what it has not heard of is trained again."""
         assert self.process.poll() is None, self.process.communicate()[0]
-        return self.checkpoints > 0
+        known = self.folder / "runs/own/checkpoint_manager_snapshot.json"
+        return known.is_file() and "step_" in known.read_text()
 
     def end(self) -> tuple[int, str]:
         output, _ = self.process.communicate(timeout=600)

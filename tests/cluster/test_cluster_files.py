@@ -93,6 +93,16 @@ def test_an_upload_holds_what_is_ones_own_and_nothing_that_nodes_have(tmp_path: 
     assert stored == set(files[:3])
 
 
+def test_an_upload_of_this_project_is_less_than_a_megabyte(tmp_path: Path) -> None:
+    """Ray's limits are for the content; it stores files as they are."""
+    package = tmp_path / "package.zip"
+    excludes = load(CLUSTER / "runtime_env.yaml")["excludes"]
+    create_package(str(CLUSTER.parent), package, include_gitignore=True, excludes=excludes)
+    assert package.stat().st_size < 1_000_000
+    with zipfile.ZipFile(package) as archive:
+        assert "cluster/runtime_env.yaml" in archive.namelist()
+
+
 def aws_as_ray_completes_it() -> dict[str, Any]:
     """As `ray up` has it before it asks EC2 anything."""
     completed = prepare_config(load(CLUSTER / "aws.yaml"))

@@ -70,8 +70,14 @@ class Client:
         )
 
     def job(self, name: str) -> dict[str, object]:
+        return self._ask(f"jobs/{name}")
+
+    def logs(self, job: str) -> str:
+        return str(self._ask(f"jobs/{job}/logs")["logs"])
+
+    def _ask(self, path: str) -> dict[str, object]:
         headers = {"Authorization": f"Bearer {self.head.token}"}
-        answer = requests.get(f"{self.head.url}/api/jobs/{name}", headers=headers, timeout=30)
+        answer = requests.get(f"{self.head.url}/api/{path}", headers=headers, timeout=30)
         return dict(answer.json())
 
     @property
@@ -126,24 +132,55 @@ def test_submit_shows_the_output_and_has_the_exit_code_of_its_command(client: Cl
     assert "Traceback" not in again.stderr
 
 
-def test_a_job_that_is_stopped_ends_and_the_same_command_goes_on(client: Client) -> None:
-    command = ("train", "own.yaml", "--name", "stopped", "train.epochs=400", *client.settings)
+@pytest.fixture(scope="module")
+def endless(client: Client) -> tuple[str, ...]:
+    """The command of a job of that name, which trains until it is stopped."""
+    command = ("train", "own.yaml", "--name", "endless", "train.epochs=4000", *client.settings)
     submit = ("mono3d", "submit", "--address", client.head.url)
-    begun = client.run(*submit, "--id", "long", "--no-wait", "--", *command)
+    begun = client.run(*submit, "--id", "endless", "--no-wait", "--", *command)
     assert begun.returncode == 0, begun.stderr
-    checkpoints = client.folder / "runs" / "stopped" / "checkpoints"
+    return command
+
+
+def test_the_node_exports_what_the_dashboard_of_grafana_shows(
+    client: Client, endless: tuple[str, ...]
+) -> None:
+    """Every metric of ours; of Ray's all but those of GPUs."""
+    panels = json.loads((ROOT / "cluster" / "grafana" / "mono3d.json").read_text())["panels"]
+    shown = {
+        name
+        for panel in panels
+        for target in panel["targets"]
+        for name in re.findall(r"\bray_\w+", target["expr"])
+    }
+    on_cpus = {name for name in shown if "_gpu" not in name and "_gram" not in name}
+
+    def are_there() -> bool:
+        """Not of a run before this one: the exporter keeps those for a while."""
+        exported = requests.get(client.head.metrics_url, timeout=30).text
+        names = set(re.findall(r"^(ray_\w+)\{", exported, re.MULTILINE))
+        of_run = re.findall(r'^ray_(mono3d_\w+)\{.*run="endless".*\} \d', exported, re.MULTILINE)
+        return on_cpus <= names and {"mono3d_step", "mono3d_loss"} <= set(of_run)
+
+    await_that(are_there)
+
+
+def test_a_job_that_is_stopped_ends_and_the_same_command_goes_on(
+    client: Client, endless: tuple[str, ...]
+) -> None:
+    checkpoints = client.folder / "runs" / "endless" / "checkpoints"
     await_that(lambda: list(checkpoints.glob("*/manifest.json")))
-    stopped = client.run("ray", "job", "stop", "--address", client.head.url, "long")
+    stopped = client.run("ray", "job", "stop", "--address", client.head.url, "endless")
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-    assert client.job("long")["status"] == "STOPPED"
-    assert mlflow_status("stopped") == "KILLED"
-    goes_on = client.run(*submit, "--id", "on", "--no-wait", "--", *command)
+    assert client.job("endless")["status"] == "STOPPED"
+    assert mlflow_status("endless") == "KILLED"
+    submit = ("mono3d", "submit", "--address", client.head.url)
+    goes_on = client.run(*submit, "--id", "on", "--no-wait", "--", *endless)
     assert goes_on.returncode == 0, goes_on.stderr
-    logs = ("ray", "job", "logs", "--address", client.head.url, "on")
-    await_that(lambda: "resumed at step" in client.run(*logs).stdout)
-    assert mlflow_status("stopped") == "RUNNING"
+    await_that(lambda: "resumed at step" in client.logs("on"))
+    assert mlflow_status("endless") == "RUNNING"
     client.run("ray", "job", "stop", "--address", client.head.url, "on")
-    assert mlflow_status("stopped") == "KILLED"
+    assert mlflow_status("endless") == "KILLED"
 
 
 def await_that(is_so: Callable[[], object], timeout_s: float = 240) -> None:
@@ -160,31 +197,6 @@ def mlflow_status(name: str) -> str:
     query = f"tags.`mlflow.runName` = '{name}'"
     (run,) = MlflowClient().search_runs([experiment.experiment_id], query)
     return str(run.info.status)
-
-
-def test_the_node_exports_what_the_dashboard_of_grafana_shows(client: Client) -> None:
-    """Every metric of ours; of Ray's all but those of GPUs."""
-    panels = json.loads((ROOT / "cluster" / "grafana" / "mono3d.json").read_text())["panels"]
-    shown = {
-        name
-        for panel in panels
-        for target in panel["targets"]
-        for name in re.findall(r"\bray_\w+", target["expr"])
-    }
-    command = ("train", "own.yaml", "--name", "seen", "train.epochs=400", *client.settings)
-    submit = ("mono3d", "submit", "--address", client.head.url)
-    assert client.run(*submit, "--id", "seen", "--no-wait", "--", *command).returncode == 0
-    on_cpus = {name for name in shown if "_gpu" not in name and "_gram" not in name}
-
-    def are_there() -> bool:
-        """Not of a run before this one: the exporter keeps those for a while."""
-        exported = requests.get(client.head.metrics_url, timeout=30).text
-        names = set(re.findall(r"^(ray_\w+)\{", exported, re.MULTILINE))
-        of_run = re.findall(r'^ray_(mono3d_\w+)\{.*run="seen".*\} \d', exported, re.MULTILINE)
-        return on_cpus <= names and {"mono3d_step", "mono3d_loss"} <= set(of_run)
-
-    await_that(are_there)
-    client.run("ray", "job", "stop", "--address", client.head.url, "seen")
 
 
 @pytest.mark.parametrize(
