@@ -96,7 +96,7 @@ test-slow: $(INSTALLED)
 image-test: $(INSTALLED)
 	$(PYTEST) -m image
 
-# Machines of a cluster are network namespaces: Debian's iproute2 and root, for one test redis-server.
+# Machines of a cluster are network namespaces: Debian's iproute2 and root.
 chaos: $(INSTALLED)
 	$(PYTEST) -m chaos --durations=10
 

@@ -13,6 +13,7 @@ import ray
 import ray.train
 from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mono3d.config.schema import RunConfig
 from mono3d.config.training_sections import TrainConfig
@@ -163,7 +164,9 @@ def _work_on_ray(
         lacking = shortage(config.cluster)
         if lacking is not None:
             office.sink.say(f"waiting for the cluster to grow: {lacking}")
-        mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
+        # Beside this process: on another node it could die without it, and the run fall silent.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        mailbox = ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
         settings = WorkerSettings(
             config=config.model_dump(mode="json"),
             location=location,

@@ -1,7 +1,6 @@
 """A training on several nodes that are killed, cut off and come back; each a machine to Ray."""
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -157,29 +156,3 @@ def test_the_head_is_killed_and_the_same_command_goes_on(
     await_that(lambda: len(cluster.alive()) == 2)
     assert training.checkpoints >= before
     training.start().assert_went_on_to_its_end()
-
-
-@pytest.mark.chaos
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs Debian's redis-server")
-def test_the_head_is_killed_and_with_redis_nothing_notices(
-    begin: Callable[[Node], Training],
-) -> None:
-    """Of a run whose command and workers are on other nodes, while the head comes back in time."""
-    with machines() as cluster:
-        head, first, second, store = (cluster.add() for _ in range(4))
-        store.run("redis-server", "--bind", store.address, "--protected-mode", "no", "--save", "")
-        kept = {**IMPATIENT, "RAY_REDIS_ADDRESS": f"{store.address}:6379"}
-        head.start(cpus=0, **kept)
-        for node in (first, second):
-            node.start(cpus=1, **IMPATIENT)
-        workers = {first.address, second.address}
-        await_that(lambda: workers < cluster.alive())
-        training = begin(first)
-        head.kill()
-        head.start(cpus=0, **kept)
-        await_that(lambda: workers < cluster.alive())
-        code, output = training.end()
-        assert code == 0, output
-        result = json.loads((training.folder / "runs/own/result.json").read_text())
-        assert result["steps"] == STEPS
-        assert "resumed at step" not in output, output

@@ -45,6 +45,7 @@ class Node:
     number: int
     cluster: "Nodes"
     process: "subprocess.Popen[bytes] | None" = None
+    commands: "list[subprocess.Popen[str]]" = field(default_factory=list)
 
     @property
     def namespace(self) -> str:
@@ -63,7 +64,7 @@ class Node:
 
     def run(self, *command: str, **environ: str) -> "subprocess.Popen[str]":
         """Begin a command on the machine."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, *command],
             env={**self.cluster.environ, "RAY_ADDRESS": self.cluster.address, **environ},
             stdout=subprocess.PIPE,
@@ -72,6 +73,8 @@ class Node:
             cwd=self.cluster.folder,
             start_new_session=True,
         )
+        self.commands.append(process)
+        return process
 
     def start(self, *, cpus: int, **environ: str) -> None:
         """`ray start`; the first node is the head."""
@@ -185,6 +188,8 @@ def machines(**environ: str) -> Iterator[Nodes]:
     finally:
         for node in cluster.nodes.values():
             node.kill()
+            for command in node.commands:
+                command.communicate()
             _ip("netns", "del", node.namespace)
         _ip("netns", "del", cluster.switch)
         shutil.rmtree(folder, ignore_errors=True)
