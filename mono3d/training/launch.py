@@ -1,5 +1,6 @@
 """A run on Ray Train, from its config to its result."""
 
+import itertools
 import re
 import threading
 import time
@@ -143,13 +144,16 @@ def _train_despite_outages(
 
     Workers wait for a store that is away, Ray's controller does not.
     """
-    for _ in range(config.cluster.max_failures):
+    most = config.cluster.max_failures
+    for failures in itertools.count():
         try:
             return _work_on_ray(config, location, _train, build, office)
         except _RayCutOffError as error:
+            if failures == most:  # never at -1, which is no limit
+                raise
             office.sink.say(f"{error}; beginning again from the last checkpoint")
             patiently(partial(check_access, location), office.sink.say)
-    return _work_on_ray(config, location, _train, build, office)
+    raise AssertionError
 
 
 def _work_on_ray(
