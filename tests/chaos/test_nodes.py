@@ -1,9 +1,11 @@
 """A training on several nodes that are killed, cut off and come back; each a machine to Ray."""
 
 import json
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,13 +28,14 @@ data:
   val_split: synth_val
 input: {{image_height_px: 64, image_width_px: 128}}
 model: {{kind: dense, backbone: {{kind: resnet, depth: 18, width: 16}}, channels: 8}}
-train: {{epochs: 12, epoch_frames: 64, batch_size: 4, log_every_steps: 1}}
+train: {{epochs: {epochs}, epoch_frames: 64, batch_size: 4, log_every_steps: 1}}
 checkpoint: {{every_steps: 2}}
-evaluation: {{every_epochs: 12}}
+evaluation: {{every_epochs: {epochs}}}
 tracking: {{max_figures: 0}}
 cluster: {{workers: 2, storage: {storage}, max_failures: 3}}
 """
-STEPS = 96
+STEPS_PER_EPOCH = 8
+EPOCHS = 12
 # A machine that is silent is missed after about ten seconds, not after half a minute.
 IMPATIENT = {
     "RAY_health_check_period_ms": "1000",
@@ -41,29 +44,59 @@ IMPATIENT = {
 }
 
 
-@dataclass
-class Training:
-    """`mono3d train` on a node, two workers of a CPU each."""
+@dataclass(frozen=True)
+class Run:
+    """Of two workers, a CPU each; in a folder that all nodes see."""
 
-    node: Node
     folder: Path
+    epochs: int = EPOCHS
 
-    def start(self) -> "Training":
-        self.process = self.node.run(
-            sys.executable, "-m", "mono3d.cli.main", "train", str(self.folder / "own.yaml")
+    def __post_init__(self) -> None:
+        config = SyntheticConfig(
+            image_size=(128, 72), train_scenes=4, val_scenes=1, samples_per_scene=1, seed=3
         )
-        return self
+        write_nuscenes(self.folder / "data", config, num_processes=1)
+        recipe = RECIPE.format(
+            root=self.folder / "data", storage=self.folder / "runs", epochs=self.epochs
+        )
+        self.recipe.write_text(recipe)
 
     @property
-    def checkpoints(self) -> int:
-        """Whole ones."""
-        return len(list((self.folder / "runs/own/checkpoints").glob("*/manifest.json")))
+    def recipe(self) -> Path:
+        return self.folder / "own.yaml"
+
+    @property
+    def last_step(self) -> int:
+        """Of the whole checkpoints; 0 if there is none."""
+        whole = (self.folder / "runs/own/checkpoints").glob("step_*/manifest.json")
+        return max((int(path.parent.name.removeprefix("step_")) for path in whole), default=0)
 
     def has_begun(self) -> bool:
         """Some steps are kept, and Ray knows: what it has not heard of is trained again."""
-        assert self.process.poll() is None, self.process.communicate()[0]
         known = self.folder / "runs/own/checkpoint_manager_snapshot.json"
         return known.is_file() and "step_" in known.read_text()
+
+    def assert_is_whole(self) -> None:
+        result = json.loads((self.folder / "runs/own/result.json").read_text())
+        assert result["steps"] == self.epochs * STEPS_PER_EPOCH
+
+
+@dataclass
+class Training:
+    """`mono3d train` on a node."""
+
+    node: Node
+    run: Run
+
+    def start(self) -> "Training":
+        self.process = self.node.run(
+            sys.executable, "-m", "mono3d.cli.main", "train", str(self.run.recipe)
+        )
+        return self
+
+    def has_begun(self) -> bool:
+        assert self.process.poll() is None, self.process.communicate()[0]
+        return self.run.has_begun()
 
     def end(self) -> tuple[int, str]:
         output, _ = self.process.communicate(timeout=600)
@@ -73,8 +106,7 @@ class Training:
         code, output = self.end()
         assert code == 0, output
         assert "resumed at step" in output, output
-        result = json.loads((self.folder / "runs/own/result.json").read_text())
-        assert result["steps"] == STEPS
+        self.run.assert_is_whole()
 
 
 @pytest.fixture
@@ -88,27 +120,11 @@ def cluster() -> Iterator[Nodes]:
 
 
 @pytest.fixture
-def begin(tmp_path: Path) -> Callable[[Node], Training]:
-    """Has a training keep its first steps, its command given on a node."""
-
-    def begin_on(node: Node) -> Training:
-        config = SyntheticConfig(
-            image_size=(128, 72), train_scenes=4, val_scenes=1, samples_per_scene=1, seed=3
-        )
-        write_nuscenes(tmp_path / "data", config, num_processes=1)
-        recipe = RECIPE.format(root=tmp_path / "data", storage=tmp_path / "runs")
-        (tmp_path / "own.yaml").write_text(recipe)
-        training = Training(node, tmp_path).start()
-        await_that(training.has_begun)
-        return training
-
-    return begin_on
-
-
-@pytest.fixture
-def training(cluster: Nodes, begin: Callable[[Node], Training]) -> Training:
-    """Begun on the head."""
-    return begin(cluster.nodes[1])
+def training(cluster: Nodes, tmp_path: Path) -> Training:
+    """Begun on the head; its first steps are kept."""
+    training = Training(cluster.nodes[1], Run(tmp_path)).start()
+    await_that(training.has_begun)
+    return training
 
 
 def another(cluster: Nodes) -> Node:
@@ -146,7 +162,7 @@ def test_the_head_is_killed_and_the_same_command_goes_on(
     cluster: Nodes, training: Training
 ) -> None:
     """Without fault tolerance of its own all that Ray knew is lost; checkpoints are not."""
-    before = training.checkpoints
+    before = training.run.last_step
     cluster.nodes[1].kill()
     code, _ = training.end()
     assert code != 0
@@ -154,5 +170,49 @@ def test_the_head_is_killed_and_the_same_command_goes_on(
     for node in cluster.nodes.values():
         node.start(cpus=1, **IMPATIENT)
     await_that(lambda: len(cluster.alive()) == 2)
-    assert training.checkpoints >= before
+    assert training.run.last_step >= before
     training.start().assert_went_on_to_its_end()
+
+
+@pytest.mark.chaos
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs Debian's redis-server")
+def test_the_head_with_redis_is_killed_and_a_job_goes_on_without_it(tmp_path: Path) -> None:
+    """Nothing is lost: the job's command, its workers and its log are on other nodes."""
+    with machines() as cluster:
+        head, store, *others = (cluster.add() for _ in range(4))
+        store.run(
+            "redis-server", "--bind", store.address, "--port", "6379", "--protected-mode", "no",
+            "--save", "",
+        )  # fmt: skip
+        start_head = partial(
+            head.start, cpus=0, RAY_REDIS_ADDRESS=f"{store.address}:6379", **IMPATIENT
+        )
+        start_head()
+        for node, cpus in zip(others, (1, 2), strict=True):
+            node.start(cpus=cpus, **IMPATIENT)
+        await_that(lambda: len(cluster.alive()) == 3)
+
+        run = Run(tmp_path, epochs=2 * EPOCHS)
+        job("submit", head, "--no-wait", "--entrypoint-num-cpus=1", "--submission-id", "survivor",
+            "--", "mono3d", "train", str(run.recipe))  # fmt: skip
+        await_that(run.has_begun)
+        head.kill()
+        kept = run.last_step
+        await_that(lambda: run.last_step > kept)
+        assert not (tmp_path / "runs/own/result.json").exists()
+        start_head()
+        await_that(lambda: len(cluster.alive()) == 3)
+        await_that(lambda: "' succeeded" in job("status", head, "survivor"))
+        log = job("logs", head, "survivor")
+    assert "epoch 1/24" in log
+    assert "resumed" not in log
+    assert "run        own, 192 steps" in log
+    run.assert_is_whole()
+
+
+def job(verb: str, head: Node, *arguments: str) -> str:
+    """`ray job`, whose server answers on the head alone."""
+    asked = head.run("ray", "job", verb, "--address", "http://127.0.0.1:8265", *arguments)
+    output, _ = asked.communicate(timeout=60)
+    assert asked.returncode == 0, output
+    return output

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on one machine, each in a network namespace with its own address.
+"""A Ray cluster of several nodes on one machine, each in namespaces: own network, own processes.
 
 To Ray they are machines: they can be killed, and be cut off. They share the disk, as nodes with a
 network folder do. Needs root and Debian's iproute2; nothing outside the namespaces is touched.
@@ -7,14 +7,16 @@ network folder do. Needs root and Debian's iproute2; nothing outside the namespa
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
 BIN = Path(sys.executable).parent
 _NET = "198.18.77"
@@ -44,7 +46,7 @@ class Node:
 
     number: int
     cluster: "Nodes"
-    process: "subprocess.Popen[bytes] | None" = None
+    init: "subprocess.Popen[bytes] | None" = None
     commands: "list[subprocess.Popen[str]]" = field(default_factory=list)
 
     @property
@@ -62,12 +64,29 @@ class Node:
         """What its `ray start` prints."""
         return self.cluster.folder / f"node-{self.number}.log"
 
-    def run(self, *command: str, **environ: str) -> "subprocess.Popen[str]":
-        """Begin a command on the machine."""
+    def _boot(self) -> None:
+        """Have a first process, with which all others end; it takes in those left by theirs."""
+        self.init = subprocess.Popen(
+            [
+                "ip", "netns", "exec", self.namespace, "unshare", "--pid", "--mount-proc", "--fork",
+                "--kill-child", "sh", "-c", "sleep infinity & wait",
+            ],
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        await_that(self._first_process)
+
+    def _first_process(self) -> str:
+        """Its number outside; empty before there is one."""
+        assert self.init is not None
+        return Path(f"/proc/{self.init.pid}/task/{self.init.pid}/children").read_text().strip()
+
+    def _begin(self, *command: str, output: IO[Any] | int, **environ: str) -> subprocess.Popen[str]:
+        if self.init is None:
+            self._boot()
         process = subprocess.Popen(
-            ["ip", "netns", "exec", self.namespace, *command],
-            env={**self.cluster.environ, "RAY_ADDRESS": self.cluster.address, **environ},
-            stdout=subprocess.PIPE,
+            ["nsenter", f"--target={self._first_process()}", "--net", "--pid", "--mount", *command],
+            env={**self.cluster.environ, **environ},
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=self.cluster.folder,
@@ -75,6 +94,10 @@ class Node:
         )
         self.commands.append(process)
         return process
+
+    def run(self, *command: str) -> subprocess.Popen[str]:
+        """Begin a command on the machine."""
+        return self._begin(*command, output=subprocess.PIPE, RAY_ADDRESS=self.cluster.address)
 
     def start(self, *, cpus: int, **environ: str) -> None:
         """`ray start`; the first node is the head."""
@@ -85,37 +108,23 @@ class Node:
             else [f"--address={self.cluster.address}"]
         )
         with self.log.open("ab") as stream:
-            self.process = subprocess.Popen(
-                [
-                    "ip", "netns", "exec", self.namespace, str(BIN / "ray"), "start", *role,
-                    "--block", f"--node-ip-address={self.address}", f"--num-cpus={cpus}",
-                    f"--temp-dir={self.cluster.folder}", "--object-store-memory=100000000",
-                    "--disable-usage-stats",
-                ],
-                env={**self.cluster.environ, **environ},
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+            self._begin(
+                str(BIN / "ray"), "start", *role, "--block", f"--node-ip-address={self.address}",
+                f"--num-cpus={cpus}", f"--temp-dir={self.cluster.folder}/{self.number}",
+                "--object-store-memory=100000000", "--disable-usage-stats",
+                output=stream, **environ,
             )  # fmt: skip
 
     def kill(self) -> None:
         """As a machine that loses power."""
-        found = subprocess.run(
-            ["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=False
-        )
-        for pid in found.stdout.split():
-            with suppress(ProcessLookupError):
-                os.kill(int(pid), 9)
-        if self.process is not None:
-            self.process.wait()
+        if self.init is not None:
+            os.kill(int(self._first_process()), signal.SIGKILL)
+            self.init.wait()
+            self.init = None
 
     def cut(self) -> None:
         """Pull its plug from the switch."""
         _ip("-n", self.cluster.switch, "link", "set", f"p{self.number}", "down")
-
-    def heal(self) -> None:
-        """Put it back."""
-        _ip("-n", self.cluster.switch, "link", "set", f"p{self.number}", "up")
 
 
 @dataclass
@@ -148,6 +157,8 @@ class Nodes:
         _ip("-n", node.namespace, "addr", "add", f"{node.address}/24", "dev", "eth0")
         for device in ("lo", "eth0"):
             _ip("-n", node.namespace, "link", "set", device, "up")
+        # It leads nowhere; Ray takes the address of the way out as the machine's own.
+        _ip("-n", node.namespace, "route", "add", "default", "dev", "eth0")
         self.nodes[node.number] = node
         return node
 
@@ -174,6 +185,7 @@ def machines(**environ: str) -> Iterator[Nodes]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
+        "PYTHONUNBUFFERED": "1",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
         "GLOO_SOCKET_IFNAME": "eth0",  # all have the host's name, whose address is none of theirs
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
