@@ -29,6 +29,9 @@ def why_not() -> str:
     """What this machine lacks; empty if it has all."""
     if shutil.which("ip") is None:
         return "needs Debian's iproute2"
+    own_processes = ["unshare", "--pid", "--mount-proc", "--fork", "true"]
+    if subprocess.run(own_processes, capture_output=True, check=False).returncode:
+        return "namespaces of processes are not allowed here (needs root)"
     name = f"m3d-{os.getpid()}-probe"
     if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
         return "network namespaces are not allowed here (needs root)"
