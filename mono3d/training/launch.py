@@ -168,8 +168,9 @@ def _work_on_ray(
         lacking = shortage(config.cluster)
         if lacking is not None:
             office.sink.say(f"waiting for the cluster to grow: {lacking}")
-        # Beside this process: on another node it could die without it, and the run fall silent.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        # Beside this process: on another node it could die alone, and the run fall silent. A soft
+        # affinity does not keep it here: Ray was seen to place it on the other of two nodes.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         mailbox = ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
         settings = WorkerSettings(
             config=config.model_dump(mode="json"),
