@@ -41,6 +41,14 @@ def submit(
             help="Upload the folder's mono3d/ too (2 MB): it runs, not the one installed there.",
         ),
     ] = False,
+    num_cpus: Annotated[
+        float,
+        typer.Option(
+            "--entrypoint-num-cpus",
+            min=0,
+            help="For the command itself, beside its workers; with 0 it runs on the head.",
+        ),
+    ] = 0,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Show its output until it is over.")
     ] = True,
@@ -61,6 +69,7 @@ def submit(
             runtime_env=runtime_env or (default if default.is_file() else None),
             uploads_code=code,
             submission_id=job,
+            num_cpus=num_cpus,
         )
     )
     typer.echo(f"job {name} at {jobs.address}", err=True)

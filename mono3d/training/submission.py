@@ -42,6 +42,9 @@ class JobOrder:
     """Whether the folder's own mono3d comes too, in place of the one that is installed there."""
     submission_id: str | None = None
     """Names the job; None lets Ray find one."""
+    num_cpus: float = 0
+    """That Ray sets aside for the command itself, which is then on a node that has them: with 0 it
+    is on the head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,7 @@ class Jobs:
                     entrypoint=shlex.join(["mono3d", *order.command]),
                     runtime_env=tree,
                     submission_id=order.submission_id,
+                    entrypoint_num_cpus=order.num_cpus or None,
                 )
             )
 

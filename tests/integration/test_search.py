@@ -377,7 +377,7 @@ def test_mlflow_hears_later_what_it_missed(
         server.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_trials_that_are_stopped_leave_no_resources_behind(
     cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

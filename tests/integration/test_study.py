@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mono3d.data.synthetic.nuscenes_folder import SyntheticConfig, write_nuscenes
 from tests.support.cli_process import finished, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.ray]
 
 VARIANTS = """
 about: Does mining pay?
@@ -57,6 +57,7 @@ def known(results: Path) -> dict[str, dict[str, object]]:
     return {f"{cell['variant']}-seed{cell['seed']}": cell for cell in cells}
 
 
+@pytest.mark.chaos
 def test_a_killed_study_goes_on_and_is_one_nested_record(
     folder: Path, stack_environ: dict[str, str]
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_killed_study_goes_on_and_is_one_nested_record(
     assert f"results  {results.relative_to(folder)}" in report
 
 
+@pytest.mark.slow
 def test_without_ray_the_same_runs_say_the_same(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
