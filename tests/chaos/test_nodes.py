@@ -193,8 +193,9 @@ def test_the_head_with_redis_is_killed_and_a_job_goes_on_without_it(tmp_path: Pa
         await_that(lambda: len(cluster.alive()) == 3)
 
         run = Run(tmp_path, epochs=2 * EPOCHS)
-        job("submit", head, "--no-wait", "--entrypoint-num-cpus=1", "--submission-id", "survivor",
-            "--", "mono3d", "train", str(run.recipe))  # fmt: skip
+        (empty := tmp_path / "empty").mkdir()
+        on(head, "mono3d", "submit", "--no-wait", "--entrypoint-num-cpus=1", "--id=survivor",
+           f"--working-dir={empty}", "--", "train", str(run.recipe))  # fmt: skip
         await_that(run.has_begun)
         head.kill()
         kept = run.last_step
@@ -202,17 +203,17 @@ def test_the_head_with_redis_is_killed_and_a_job_goes_on_without_it(tmp_path: Pa
         assert not (tmp_path / "runs/own/result.json").exists()
         start_head()
         await_that(lambda: len(cluster.alive()) == 3)
-        await_that(lambda: "' succeeded" in job("status", head, "survivor"))
-        log = job("logs", head, "survivor")
+        await_that(lambda: "' succeeded" in on(head, "ray", "job", "status", "survivor"))
+        log = on(head, "ray", "job", "logs", "survivor")
     assert "epoch 1/24" in log
     assert "resumed" not in log
     assert "run        own, 192 steps" in log
     run.assert_is_whole()
 
 
-def job(verb: str, head: Node, *arguments: str) -> str:
-    """`ray job`, whose server answers on the head alone."""
-    asked = head.run("ray", "job", verb, "--address", "http://127.0.0.1:8265", *arguments)
+def on(head: Node, *command: str) -> str:
+    """What a command prints there, where alone Ray's job server answers."""
+    asked = head.run(*command, RAY_API_SERVER_ADDRESS="http://127.0.0.1:8265")
     output, _ = asked.communicate(timeout=60)
     assert asked.returncode == 0, output
     return output

@@ -132,6 +132,16 @@ def test_submit_shows_the_output_and_has_the_exit_code_of_its_command(client: Cl
     assert "Traceback" not in again.stderr
 
 
+def test_a_command_gets_the_cpus_that_it_asks_for(client: Client) -> None:
+    """Nobody has as many here, so it waits."""
+    submit = ("mono3d", "submit", "--address", client.head.url, "--id", "greedy", "--no-wait")
+    begun = client.run(*submit, "--entrypoint-num-cpus", "64", "--", "doctor")
+    assert begun.returncode == 0, begun.stderr
+    assert client.job("greedy")["status"] == "PENDING"
+    assert "waiting for resources" in str(client.job("greedy")["message"])
+    client.run("ray", "job", "stop", "--address", client.head.url, "greedy")
+
+
 @pytest.fixture(scope="module")
 def endless(client: Client) -> tuple[str, ...]:
     """The command of a job of that name, which trains until it is stopped."""

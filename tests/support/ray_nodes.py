@@ -98,9 +98,11 @@ class Node:
         self.commands.append(process)
         return process
 
-    def run(self, *command: str) -> subprocess.Popen[str]:
+    def run(self, *command: str, **environ: str) -> subprocess.Popen[str]:
         """Begin a command on the machine."""
-        return self._begin(*command, output=subprocess.PIPE, RAY_ADDRESS=self.cluster.address)
+        return self._begin(
+            *command, output=subprocess.PIPE, RAY_ADDRESS=self.cluster.address, **environ
+        )
 
     def start(self, *, cpus: int, **environ: str) -> None:
         """`ray start`; the first node is the head."""
