@@ -123,7 +123,7 @@ def outcome(trials: Trials) -> Mapping[int, object]:
     return {t.number: (t.params, t.state, t.value, t.intermediate_values) for t in trials}
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_killed_search_ends_as_if_nothing_had_happened(
     folder: Path, stack_environ: dict[str, str]
 ) -> None:
