@@ -1,7 +1,6 @@
 """`mono3d metrics`: result files in, tables and JSON out; no model, and no torch."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +15,6 @@ from tests.support.kitti_lines import label, result
 from tests.support.nuscenes_tables import VERSION, write_tables
 
 RUNNER = CliRunner()
-REAL_DATA = os.environ.get("MONO3D_REAL_DATA")
-NUSCENES = Path(REAL_DATA or "/nonexistent") / "nuscenes" / "mini_val_eval"
 SAMPLES = ("scene-a-sample-0", "scene-a-sample-1", "scene-b-sample-0", "scene-b-sample-1")
 
 
@@ -152,15 +149,17 @@ def test_nuscenes_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(not NUSCENES.is_dir(), reason="MONO3D_REAL_DATA holds no mini_val_eval")
 @pytest.mark.parametrize("name", ["centerpoint_ab3dmot", "trelpy_pointpillars"])
-def test_nuscenes_equals_the_devkit_on_real_annotations(name: str, tmp_path: Path) -> None:
+def test_nuscenes_equals_the_devkit_on_real_annotations(
+    name: str, real_data: Path, tmp_path: Path
+) -> None:
+    root = real_data / "nuscenes" / "mini_val_eval"
     command = [
-        "metrics", "nuscenes", f"--root={NUSCENES}", "--version=v1.0-mini", "--split=mini_val",
-        f"--detections={NUSCENES / 'detections' / f'{name}_results_nusc.json'}",
+        "metrics", "nuscenes", f"--root={root}", "--version=v1.0-mini", "--split=mini_val",
+        f"--detections={root / 'detections' / f'{name}_results_nusc.json'}",
     ]  # fmt: skip
     summary = numbers(command, tmp_path / "scores.json")
-    golden_path = NUSCENES / "golden" / f"{name}_devkit_metrics_summary.json"
+    golden_path = root / "golden" / f"{name}_devkit_metrics_summary.json"
     golden = json.loads(golden_path.read_text())
     assert summary.keys() == golden.keys()
     for key in golden.keys() - {"eval_time"}:

@@ -1,6 +1,5 @@
 """Frames of a nuScenes folder: parity with nuscenes-devkit, and what is refused."""
 
-import os
 import pickle
 from collections.abc import Callable
 from functools import partial
@@ -232,9 +231,6 @@ def test_wrong_argument_is_named(
     assert "\n" not in str(caught.value)
 
 
-REAL = Path(os.environ.get("MONO3D_REAL_DATA", "")) / "nuscenes" / "tiny_images"
-
-
 def points_inside(points: Tensor, boxes: Boxes3D, ground: tuple[int, int], up: int) -> Tensor:
     """Points in each box; `ground` are the axes between which the yaw turns, from first to second.
 
@@ -250,10 +246,11 @@ def points_inside(points: Tensor, boxes: Boxes3D, ground: tuple[int, int], up: i
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif("MONO3D_REAL_DATA" not in os.environ, reason="MONO3D_REAL_DATA is not set")
-def test_real_boxes_hold_the_lidar_points_that_nuscenes_counted(tmp_path: Path) -> None:
+def test_real_boxes_hold_the_lidar_points_that_nuscenes_counted(
+    real_data: Path, tmp_path: Path
+) -> None:
     dataset = NuScenesDataset(
-        REAL,
+        real_data / "nuscenes" / "tiny_images",
         version="v1.0-mini",
         split="all",
         class_names=DETECTION_CLASSES,

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +19,6 @@ from mono3d.evaluation.kitti_tables import (
 )
 from tests.support.kitti_lines import dont_care, label, labels, result, results
 
-REAL_DATA = os.environ.get("MONO3D_REAL_DATA")
-GOLDEN = Path(REAL_DATA or "/nonexistent") / "kitti_eval_golden"
 KINDS = ("2d", "aos", "bev", "3d")
 
 
@@ -249,25 +246,31 @@ def test_other_classes_are_measured_when_asked() -> None:
     assert scores["loose"]["Forklift"]["bev"]["R40"] == [100.0] * 3
 
 
-def folder(name: str, root: Path) -> Path:
-    """A set of golden frames, unpacked where it is packed."""
-    packed = GOLDEN / f"{name}.tar.gz"
+def unpacked(packed: Path, into: Path) -> Path:
+    """The folder of golden frames in an archive."""
     with tarfile.open(packed) as archive:
-        archive.extractall(root / name, filter="data")
-    (inner,) = {path.parent for path in (root / name).rglob("*.txt")}
+        archive.extractall(into / packed.name, filter="data")
+    (inner,) = {path.parent for path in (into / packed.name).rglob("*.txt")}
     return inner
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="MONO3D_REAL_DATA holds no kitti_eval_golden")
-@pytest.mark.parametrize("name", sorted(p.stem for p in GOLDEN.glob("golden_*.json")) or ["none"])
-def test_equal_to_the_official_program(name: str, tmp_path: Path) -> None:
-    golden = json.loads((GOLDEN / f"{name}.json").read_text())
-    which = golden["set"]
+@pytest.mark.parametrize(
+    "which",
+    [
+        "edge_2d_only", "edge_all_empty", "edge_neighbour_classes", "edge_one_alpha_minus10",
+        "edge_perfect_tied_scores", "edge_thresholds_synthetic", "frustum_fregu_car_valeven",
+        "pointgnn_car_valeven", "synth_mono_valeven",
+    ],
+)  # fmt: skip
+def test_equal_to_the_official_program(which: str, real_data: Path, tmp_path: Path) -> None:
+    folder = real_data / "kitti_eval_golden"
+    golden = json.loads((folder / f"golden_{which}.json").read_text())
     if which.startswith("edge_"):
-        truth, found = GOLDEN / which / "gt", GOLDEN / which / "det"
+        truth, found = folder / which / "gt", folder / which / "det"
     else:
-        truth, found = folder("gt_valeven", tmp_path), folder(f"det_{which}", tmp_path)
+        truth = unpacked(folder / "gt_valeven.tar.gz", tmp_path)
+        found = unpacked(folder / f"det_{which}.tar.gz", tmp_path)
     names = frame_names(truth, None)
     assert len(names) == golden["frames"]
     scores = score(

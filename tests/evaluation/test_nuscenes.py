@@ -1,7 +1,6 @@
 """Labels of a data set, submitted as detections: every transform on the way must be right."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -66,21 +65,18 @@ def test_missing_frames_are_said_and_cost_recall(
     assert metrics.values["nuscenes_car_ap"] < 0.5
 
 
-REAL = Path(os.environ.get("MONO3D_REAL_DATA", "")) / "nuscenes" / "tiny_images"
-
-
 @pytest.mark.real_data
-@pytest.mark.skipif("MONO3D_REAL_DATA" not in os.environ, reason="MONO3D_REAL_DATA is not set")
-def test_real_labels_are_a_perfect_submission(tmp_path: Path) -> None:
+def test_real_labels_are_a_perfect_submission(real_data: Path, tmp_path: Path) -> None:
+    root = real_data / "nuscenes" / "tiny_images"
     version = "v1.0-mini"
     dataset = NuScenesDataset(
-        REAL, version=version, split="all", class_names=DETECTION_CLASSES, cache_dir=tmp_path
+        root, version=version, split="all", class_names=DETECTION_CLASSES, cache_dir=tmp_path
     )
     detections = {  # what no sensor hit is no ground truth of the benchmark
         name: said.select(said.boxes.num_points > 0) for name, said in oracle(dataset).items()
     }
     metrics = evaluate_detections(
-        detections, poses(dataset), DETECTION_CLASSES, root=REAL, version=version
+        detections, poses(dataset), DETECTION_CLASSES, root=root, version=version
     )
     present = [name for name, count in metrics.num_ground_truth.items() if count]
     assert present == ["car", "truck", "pedestrian", "traffic_cone", "barrier"]

@@ -1,7 +1,6 @@
 """The official evaluation on any list of samples."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -144,12 +143,8 @@ def test_unknown_sample_and_missing_tables_are_refused(root: Path, tmp_path: Pat
         evaluate(tmp_path, {}, SAMPLES)
 
 
-REAL = Path(os.environ.get("MONO3D_REAL_DATA", "")) / "nuscenes" / "mini_val_eval"
-
-
 @pytest.mark.real_data
 @pytest.mark.slow
-@pytest.mark.skipif("MONO3D_REAL_DATA" not in os.environ, reason="MONO3D_REAL_DATA is not set")
 @pytest.mark.parametrize(
     ("detections", "golden"),
     [
@@ -157,12 +152,15 @@ REAL = Path(os.environ.get("MONO3D_REAL_DATA", "")) / "nuscenes" / "mini_val_eva
         ("centerpoint_ab3dmot_results_nusc", "centerpoint_ab3dmot_devkit_metrics_summary"),
     ],
 )
-def test_published_scores_of_mini_val_are_reproduced(detections: str, golden: str) -> None:
-    content = json.loads((REAL / "detections" / f"{detections}.json").read_text())
-    expected = json.loads((REAL / "golden" / f"{golden}.json").read_text())
-    samples = json.loads((REAL / "v1.0-mini" / "sample.json").read_text())
+def test_published_scores_of_mini_val_are_reproduced(
+    detections: str, golden: str, real_data: Path
+) -> None:
+    root = real_data / "nuscenes" / "mini_val_eval"
+    content = json.loads((root / "detections" / f"{detections}.json").read_text())
+    expected = json.loads((root / "golden" / f"{golden}.json").read_text())
+    samples = json.loads((root / "v1.0-mini" / "sample.json").read_text())
     tokens = [sample["token"] for sample in samples]
-    metrics = evaluate_submission(content, root=REAL, version="v1.0-mini", sample_tokens=tokens)
+    metrics = evaluate_submission(content, root=root, version="v1.0-mini", sample_tokens=tokens)
     assert metrics.values["nuscenes_map"] == pytest.approx(expected["mean_ap"], abs=1e-12)
     assert metrics.values["nuscenes_nds"] == pytest.approx(expected["nd_score"], abs=1e-12)
     for name, aps in expected["label_aps"].items():

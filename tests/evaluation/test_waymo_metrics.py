@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -369,7 +368,6 @@ def test_every_matching_has_as_much_worth_as_scipy_finds(seed: int) -> None:
         assert counted[HITS] + counted[MISSED + 1] == num_labels
 
 
-REAL = Path(os.environ.get("MONO3D_REAL_DATA", "")) / "waymo" / "metrics"
 SHORT_NAMES = {"mAP": "ap", "mAPH": "aph", "LET-mAP": "ap", "LET-mAPH": "aph", "LET-mAPL": "apl"}
 Row = tuple[str, str, str, str]
 NOT_CHECKED: set[Row] = {
@@ -388,10 +386,10 @@ def golden_row(table: str, name: str) -> Row:
 
 
 @pytest.mark.real_data
-@pytest.mark.skipif("MONO3D_REAL_DATA" not in os.environ, reason="MONO3D_REAL_DATA is not set")
-def test_waymo_s_own_numbers_are_reproduced() -> None:
-    golden = json.loads((REAL / "golden_fake.json").read_text())["measured_with_pip_op"]
-    data = read_waymo(REAL / "fake_ground_truths.bin", REAL / "fake_predictions.bin")
+def test_waymo_s_own_numbers_are_reproduced(real_data: Path) -> None:
+    folder = real_data / "waymo" / "metrics"
+    golden = json.loads((folder / "golden_fake.json").read_text())["measured_with_pip_op"]
+    data = read_waymo(folder / "fake_ground_truths.bin", folder / "fake_predictions.bin")
     tables = waymo_metrics(data)
     checked = set()
     for table, rows in golden.items():

@@ -1,6 +1,5 @@
 """Real KITTI frames learnt by heart on a grid: images with LiDAR, and LiDAR alone."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,15 +7,10 @@ import pytest
 from mono3d.config.load import load_recipe
 from mono3d.training.local import train_locally
 
-REAL_DATA = os.environ.get("MONO3D_REAL_DATA")
-ROOT = Path(REAL_DATA or "/nonexistent")
-KITTI = ROOT / "kitti"
-
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.real_data,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(not KITTI.is_dir(), reason="MONO3D_REAL_DATA holds no kitti"),
 ]
 
 WITH_VELODYNE = "000002", "000006", "000008", "000010", "000142"
@@ -32,12 +26,16 @@ LIDAR = (
 
 @pytest.mark.parametrize("changes", [CAMERA, LIDAR], ids=["camera", "lidar"])
 def test_kitti_frames_are_found_where_they_are(
-    changes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changes: tuple[str, ...], real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When it was measured every object was found, their depths 0.2 % off."""
     monkeypatch.chdir(tmp_path)
     Path("few.txt").write_text("\n".join(WITH_VELODYNE))
-    place = [f"data.root={KITTI}", "data.train_split=few.txt", "data.val_split=few.txt"]
+    place = [
+        f"data.root={real_data / 'kitti'}",
+        "data.train_split=few.txt",
+        "data.val_split=few.txt",
+    ]
     config = load_recipe("kitti_overfit_bev", [*place, *changes, *ONE_CORE])
     metrics = train_locally(config, name="by-heart").metrics
     assert metrics["val/matched_depth_recall_Car"] > 0.9

@@ -1,6 +1,5 @@
 """Real KITTI frames: learnt by heart, the boxes lie where the cars are."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +15,14 @@ from mono3d.structures import Boxes3D
 from mono3d.training.local import train_locally
 from mono3d.training.predict import Detector
 
-REAL_DATA = os.environ.get("MONO3D_REAL_DATA")
-ROOT = Path(REAL_DATA or "/nonexistent") / "kitti"
 WHOLE = ("000006", "000008", "000010", "000036", "000038", "000142")
 """Frames that nobody has cropped, with more than one moderate car."""
 CAR = 0
 
 
-def is_moderate(name: str) -> np.ndarray:
+def is_moderate(root: Path, name: str) -> np.ndarray:
     """KITTI's rule: at least 25 px high, at most partly occluded, at most 0.3 truncated."""
-    labels = read_labels(ROOT / "training" / "label_2" / f"{name}.txt")
+    labels = read_labels(root / "training" / "label_2" / f"{name}.txt")
     height_px = labels.boxes_px[:, 3] - labels.boxes_px[:, 1]
     easy_to_see = (height_px >= 25) & (labels.occluded <= 1) & (labels.truncated <= 0.3)
     return easy_to_see & np.array([kind == "Car" for kind in labels.types])
@@ -42,28 +39,28 @@ def best_overlaps(truth: Boxes3D, found: Boxes3D) -> torch.Tensor:
 @pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.timeout(2400)
-@pytest.mark.skipif(not ROOT.is_dir(), reason="MONO3D_REAL_DATA holds no kitti")
 def test_cars_learnt_by_heart_overlap_in_birds_eye_view(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At least 90 % of the moderate cars with an IoU of 0.7 or more; all when it was measured."""
+    root = real_data / "kitti"
     monkeypatch.chdir(tmp_path)
     Path("few.txt").write_text("\n".join(WHOLE))
     frames = ["data.train_split=few.txt", "data.val_split=few.txt"]
-    place = f"data.root={ROOT}", "train.threads_per_worker=1"
+    place = f"data.root={root}", "train.threads_per_worker=1"
     shorter = "train.epochs=110", "evaluation.every_epochs=110"
     config = load_recipe("kitti_overfit", [*place, *frames, *shorter])
     result = train_locally(config, name="by-heart")
     assert result.metrics["val/centers_depth_abs_rel"] < 0.03
     detector = Detector.load(result.best_checkpoint)
-    dataset = KittiDataset(ROOT, split="few.txt", class_names=detector.class_names)
+    dataset = KittiDataset(root, split="few.txt", class_names=detector.class_names)
     overlaps = []
     for index, name in enumerate(WHOLE):
         frame = dataset[index]
         assert frame.boxes_cam is not None
         found = detector.detect(frame, min_score=0.1).boxes
         truth = frame.boxes_cam[0]
-        moderate = torch.from_numpy(is_moderate(name))[truth.object_ids]
+        moderate = torch.from_numpy(is_moderate(root, name))[truth.object_ids]
         cars = found.select((found.labels == CAR).nonzero()[:, 0])
         overlaps.append(best_overlaps(truth.select(moderate.nonzero()[:, 0]), cars))
     share = (torch.cat(overlaps) >= 0.7).float().mean().item()
