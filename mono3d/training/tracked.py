@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from mono3d.config.load import flatten
 from mono3d.config.schema import RunConfig
 from mono3d.storage.location import local_copy
+from mono3d.storage.patience import patiently
 from mono3d.tracking.tracker import NullTracker, RunIdentity, Tracker
 from mono3d.training.assess import Assessment, record_network
 from mono3d.training.checkpoint import copy_figures, read_metadata
@@ -74,8 +76,10 @@ def train_tracked(
             exports_network = False
         if exports_network:
             sink.say(f"exporting {best}")
-        with verified_copy(best) as directory, TemporaryDirectory() as scratch:
-            drawn = copy_figures(directory, figures or Path(scratch))
+        with ExitStack() as folders:
+            scratch = Path(folders.enter_context(TemporaryDirectory()))
+            directory = patiently(lambda: folders.enter_context(verified_copy(best)), sink.say)
+            drawn = copy_figures(directory, figures or scratch)
             for figure in drawn:
                 tracker.log_artifact(figure, "figures")
             if exports_network:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from mlflow.entities import Run
 from mono3d.config.load import load_recipe
 from mono3d.config.schema import RunConfig
 from mono3d.errors import ConfigError
+from mono3d.storage import patience
+from mono3d.storage.location import upload_directory
 from mono3d.tracking.records import MetricRecord
 from mono3d.tracking.tracker import Tracker
 from mono3d.training import tracked
+from mono3d.training.checkpoint_files import MANIFEST
 from mono3d.training.progress import NoDisplay
 from mono3d.training.run_record import RunResult
 from mono3d.training.tracked import train_tracked
 from tests.support.kitti_folder import write_kitti
+from tests.support.s3_proxy import Fault, s3_proxy
 from tests.support.training import save_untrained
 
 pytestmark = pytest.mark.services
@@ -112,6 +117,26 @@ def test_the_network_is_on_the_record_unless_that_is_not_wanted(
     assert recorded == []
     train(config, "whole", exports_network=True)
     assert recorded == ["network"]
+
+
+def test_a_store_that_is_away_after_the_training_is_waited_for(
+    config: RunConfig, stack_environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "WAITS_S", (0.02,))
+    train_to_disk, stored = tracked.launch, "s3://mono3d/tracked/waits"
+    with s3_proxy(stack_environ["AWS_ENDPOINT_URL"]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+
+        def launch(config: RunConfig, **arguments: Any) -> RunResult:
+            result = train_to_disk(config, **arguments)
+            upload_directory(Path(result.best_checkpoint), stored, last=MANIFEST)
+            proxy.fault = Fault("503", 4)
+            return replace(result, best_checkpoint=stored)
+
+        monkeypatch.setattr(tracked, "launch", launch)
+        result = train(config, "waits")
+    assert proxy.harmed == 4
+    assert record_of(result.run_id).info.status == "FINISHED"
 
 
 def test_bad_data_end_the_record_as_failed(
