@@ -27,7 +27,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-$(TORCH)
 PIP_INSTALL := $(BIN)/pip install -qq --no-input --retries 2
 PYTEST := $(BIN)/pytest
-# Processes for tests without Ray, of the quick ones a file at a time each.
+# Processes for tests without Ray, a file at a time each; the files that need servers are one process's.
 # A process that dies ends the run: xdist cannot go on by files after that, and would wait for ever.
 TEST_PROCESSES ?= 2
 
@@ -85,11 +85,11 @@ search: $(INSTALLED)
 	$(BIN)/mono3d studies show mining_curves --json docs/searches/mining_curves.json
 
 test: $(INSTALLED)
-	$(PYTEST) -m "not slow and not chaos and not image" -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0
+	$(PYTEST) -m "not slow and not chaos and not image" -n $(TEST_PROCESSES) --dist loadgroup --max-worker-restart 0
 
 # What starts Ray or servers goes one by one: its processes find and wait for each other.
 test-slow: $(INSTALLED)
-	$(PYTEST) -m "slow and not (chaos or ray or services)" -n $(TEST_PROCESSES) --dist loadfile \
+	$(PYTEST) -m "slow and not (chaos or ray or services)" -n $(TEST_PROCESSES) --dist loadgroup \
 		--max-worker-restart 0 --durations=10
 	$(PYTEST) -m "slow and (ray or services) and not chaos" --durations=20
 

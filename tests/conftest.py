@@ -11,7 +11,19 @@ import pytest
 from mono3d.services.s3_server import S3Server
 from mono3d.services.stack import running_stack
 
+SERVERS = {"stack", "store_environment", "postgresql"}
+"""Fixtures below that take seconds to start."""
 READER_KEY, READER_SECRET = "READERKEY", "the-secret-of-the-reader"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup` a file is one process's, and so are all files that need servers."""
+    needs_servers = {
+        item.path for item in items if SERVERS.intersection(getattr(item, "fixturenames", ()))
+    }
+    for item in items:
+        group = "servers" if item.path in needs_servers else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

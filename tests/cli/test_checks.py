@@ -53,6 +53,7 @@ def test_cluster_that_is_away_is_told_at_once(scheme: str) -> None:
     assert "nobody answers" in check.detail
 
 
+@pytest.mark.slow
 def test_what_is_no_cluster_is_told_apart() -> None:
     with web_server() as url:
         start = time.monotonic()

@@ -113,11 +113,9 @@ def test_the_documented_command_trains_and_shows_what_it_does(client: Client) ->
 
 def test_submit_shows_the_output_and_has_the_exit_code_of_its_command(client: Client) -> None:
     address = ("submit", "--address", client.head.url)
-    done = client.run(
-        "mono3d", *address, "--id", "by-us", "--", "train", "own.yaml", *client.settings
-    )
+    done = client.run("mono3d", *address, "--id", "by-us", "--", "train", "--help")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "run        own, 4 steps" in done.stdout
+    assert "Usage: mono3d train" in done.stdout
     assert "job by-us succeeded" in done.stderr
     failed = client.run("mono3d", *address, "--id", "wrong", "--", "train", "own.yaml", "optim.l=1")
     assert failed.returncode == 2
@@ -133,13 +131,12 @@ def test_submit_shows_the_output_and_has_the_exit_code_of_its_command(client: Cl
 
 
 def test_a_command_gets_the_cpus_that_it_asks_for(client: Client) -> None:
-    """Nobody has as many here, so it waits."""
+    """Nobody has as many here, so it waits while the cluster is up: Ray does not stop what waits."""
     submit = ("mono3d", "submit", "--address", client.head.url, "--id", "greedy", "--no-wait")
     begun = client.run(*submit, "--entrypoint-num-cpus", "64", "--", "doctor")
     assert begun.returncode == 0, begun.stderr
     assert client.job("greedy")["status"] == "PENDING"
     assert "waiting for resources" in str(client.job("greedy")["message"])
-    client.run("ray", "job", "stop", "--address", client.head.url, "greedy")
 
 
 @pytest.fixture(scope="module")

@@ -175,7 +175,7 @@ def test_a_killed_search_ends_as_if_nothing_had_happened(
     assert {"search/report.md", "search/search.html", "search/best.yaml"} <= files
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_no_secret_is_in_what_a_search_writes(folder: Path, stack_environ: dict[str, str]) -> None:
     """After the test before this one."""
     secret = stack_environ["AWS_SECRET_ACCESS_KEY"].encode()
@@ -250,8 +250,13 @@ class LateKiller(Killer):
             self.kill()
 
 
-@pytest.mark.chaos
-@pytest.mark.parametrize("word", ["ray::TrialActor", "ray::RayTrainWorker"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        pytest.param("ray::TrialActor", marks=pytest.mark.chaos),
+        pytest.param("ray::RayTrainWorker", marks=pytest.mark.slow),
+    ],
+)
 def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     word: str, cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,6 +169,7 @@ def test_endpoint_where_nobody_listens(monkeypatch: pytest.MonkeyPatch, store: s
                 call(f"{store}/a")
 
 
+@pytest.mark.slow
 def test_endpoint_that_never_answers(monkeypatch: pytest.MonkeyPatch, store: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
