@@ -131,7 +131,7 @@ def test_submit_shows_the_output_and_has_the_exit_code_of_its_command(client: Cl
 
 
 def test_a_command_gets_the_cpus_that_it_asks_for(client: Client) -> None:
-    """Nobody has as many here, so it waits while the cluster is up: Ray does not stop what waits."""
+    """Nobody has as many here, so it waits to the end: Ray does not stop what waits."""
     submit = ("mono3d", "submit", "--address", client.head.url, "--id", "greedy", "--no-wait")
     begun = client.run(*submit, "--entrypoint-num-cpus", "64", "--", "doctor")
     assert begun.returncode == 0, begun.stderr
@@ -180,14 +180,14 @@ def test_a_job_that_is_stopped_ends_and_the_same_command_goes_on(
     stopped = client.run("ray", "job", "stop", "--address", client.head.url, "endless")
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     assert client.job("endless")["status"] == "STOPPED"
-    assert mlflow_status("endless") == "KILLED"
+    assert mlflow_status("endless") == "KILLED", client.logs("endless")
     submit = ("mono3d", "submit", "--address", client.head.url)
     goes_on = client.run(*submit, "--id", "on", "--no-wait", "--", *endless)
     assert goes_on.returncode == 0, goes_on.stderr
     await_that(lambda: "resumed at step" in client.logs("on"))
     assert mlflow_status("endless") == "RUNNING"
     client.run("ray", "job", "stop", "--address", client.head.url, "on")
-    assert mlflow_status("endless") == "KILLED"
+    assert mlflow_status("endless") == "KILLED", client.logs("on")
 
 
 def await_that(is_so: Callable[[], object], timeout_s: float = 240) -> None:
